@@ -17,10 +17,12 @@ from pathlib import Path
 from types import MappingProxyType
 
 from unpd.cli.client.report import BULK_FIELDS, MEASURED_FIELDS
+from unpd.cli.doctor.report import FIELDS as REPORT
+from unpd.cli.doctor.table import CHECKS
 from unpd.cli.parser import option_of
 from unpd.config.foreign import XINETD
+from unpd.control.reload_fields import PREVIEW, RELOADED
 from unpd.control.status_fields import (
-    CHANGES,
     CONNECTION,
     DENIAL,
     EXPLAINED,
@@ -97,9 +99,28 @@ def status_fields() -> Iterator[str]:
     return _fields_of(STATUS)
 
 
-def change_fields() -> Iterator[str]:
-    """An item for each field of the changes of a reload."""
-    return _fields_of(CHANGES)
+def reload_fields() -> Iterator[str]:
+    """An item for each field of a reload, and of what it has changed."""
+    return _fields_of(RELOADED)
+
+
+def preview_fields() -> Iterator[str]:
+    """An item for each field of a reload that only shows what would change."""
+    return _fields_of(PREVIEW)
+
+
+def doctor_checks() -> Iterator[str]:
+    """An item for each check of the doctor."""
+    yield ".Bl -tag -width Ds"
+    for check in CHECKS:
+        yield f".It Li {check.name}"
+        yield from prose(f"{check.about[0].upper()}{check.about[1:]}.")
+    yield ".El"
+
+
+def doctor_fields() -> Iterator[str]:
+    """An item for each field of the doctor's report."""
+    return _fields_of(REPORT)
 
 
 def denial_fields() -> Iterator[str]:
@@ -194,7 +215,10 @@ PARTS: Mapping[str, Callable[[], Iterator[str]]] = MappingProxyType(
         "the verbs": verbs,
         "the options of the verbs": verbs_options,
         "the fields of the status": status_fields,
-        "the fields of a reload": change_fields,
+        "the checks of the doctor": doctor_checks,
+        "the fields of the doctor": doctor_fields,
+        "the fields of a reload": reload_fields,
+        "the fields of a preview": preview_fields,
         "the fields of a denial": denial_fields,
         "the fields of an explanation": explanation_fields,
         "the fields of a connection": connection_fields,

@@ -45,7 +45,8 @@ several processes must not mix.
 class Log:
     """Writes events to a sink. The fields ``base`` begin every line (role, pool).
     ``connections``: whether the lines about each connection are wanted, which have
-    level debug otherwise.
+    level debug otherwise. ``on_line`` is called with the name and the text of each
+    event that is written.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Log:
         self._format = _FORMATS[style]
         self._style: Style = style
         self._base = base
+        self.on_line: Callable[[str, str], None] | None = None
 
     def child(self, **base: Field) -> "Log":
         """Return the log of a forked child, which writes to the same sink in the same
@@ -86,7 +88,10 @@ class Log:
         known = {**fields, CONNECTIONS: self._connections}
         level = "error" if row is None else row.level_of(known)
         if LEVELS.index(level) >= self._threshold:
-            self.sink.put(self._line(time.time(), level, event, {**self._base, **fields}))
+            wall_s, all_fields = time.time(), {**self._base, **fields}
+            self.sink.put(self._line(wall_s, level, event, all_fields))
+            if self.on_line is not None:
+                self.on_line(event, _as_text(wall_s, level, event, all_fields).decode().rstrip())
 
     def _line(self, wall_s: float, level: Level, event: str, fields: dict[str, Field]) -> bytes:
         line = b""

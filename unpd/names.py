@@ -39,7 +39,9 @@ EXIT_MEANINGS: Mapping[ExitCode, str] = MappingProxyType(
         ),
         ExitCode.USAGE: "wrong usage",
         ExitCode.NOT_RUNNING: "of status: not running",
-        ExitCode.DEGRADED: "of status --check: degraded or not ready",
+        ExitCode.DEGRADED: (
+            "of status --check: degraded or not ready; of doctor: something has to be mended"
+        ),
         ExitCode.ADDRESS: "an address is in use, missing, or cannot be listened on",
         ExitCode.CANNOT_CREATE: "the pid file, the log file or the control socket cannot be made",
         ExitCode.ALREADY_RUNNING: "already running",

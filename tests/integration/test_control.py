@@ -3,6 +3,7 @@ peer can hold the master up.
 """
 
 import contextlib
+import errno
 import json
 import os
 import pwd
@@ -11,6 +12,7 @@ import socket
 import stat
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,13 +27,18 @@ from tests.support.operating import (
     descriptors,
     read_answer,
     refused_reload,
+    reload,
     says_once_and_leaves_alone,
     send_request,
     status,
 )
 from tests.support.waiting import holds, until
+from unpd.config.control import ReadGroup
 from unpd.control import server
+from unpd.control.callers import Callers
 from unpd.control.server import ControlServer
+from unpd.errors import CannotCreateError
+from unpd.kernel import sockets
 from unpd.kernel.credentials import Credentials
 from unpd.loop import Loop
 
@@ -45,9 +52,9 @@ listen = ["tcp://127.0.0.1:0"]
 """
 
 
-def as_user(uid: int, gid: int, control: Path) -> str:
-    """Ask for the status as ``uid`` with the one group ``gid``; return the line of the
-    answer, or the name of the error.
+def as_user(uid: int, gid: int, control: Path, verb: str = "status") -> str:
+    """Ask as ``uid`` with the one group ``gid``; return the line of the answer, or the
+    name of the error.
     """
     reader, writer = os.pipe()
     pid = os.fork()
@@ -57,7 +64,7 @@ def as_user(uid: int, gid: int, control: Path) -> str:
             os.setgroups([])
             os.setresgid(gid, gid, gid)
             os.setresuid(uid, uid, uid)
-            result = json.dumps(ask(control, verb="status")).encode()
+            result = json.dumps(ask(control, verb=verb)).encode()
         except BaseException as error:  # noqa: BLE001 - the top of a forked process
             result = type(error).__name__.encode()
         finally:
@@ -118,6 +125,30 @@ def test_the_masters_group_may_ask_but_neither_strangers_nor_its_own_children(
         "ok": False,
         "reason": f"user {worker.pw_uid} may not control this daemon",
     }
+
+
+@faults.requires_root
+def test_the_read_group_may_look_and_a_reload_takes_that_away(launch: Launch, public: Path) -> None:
+    """A member gets an answer to a verb that changes nothing, and one sentence to any
+    other, which the log has too. The file keeps its mode, and a new file gets the
+    rights again. After a reload without the key the member cannot connect.
+    """
+    stranger, group, control = pwd.getpwnam("bin"), 4242, public / "control.sock"
+    text = f'[daemon]\nuser = "daemon"\ncontrol = "{control}"\n{ECHO}'
+    unpd = launch(f'[control]\nread_group = "{group}"\n{text}')
+    ask_as = partial(as_user, stranger.pw_uid, group, control)
+    assert json.loads(ask_as("status"))["ok"] is True
+    refused = json.loads(ask_as("reload"))
+    assert (refused["ok"], "control.read_group" in refused["reason"]) == (False, True)
+    assert unpd.wait_event("control.refused").fields["reason"] == refused["reason"]
+    assert as_user(stranger.pw_uid, stranger.pw_gid, control) == "PermissionError"
+    assert stat.S_IMODE(control.stat().st_mode) == 0o660
+    control.unlink()
+    unpd.wait_event("control.renewed")
+    assert json.loads(ask_as("status"))["ok"] is True
+    reload(unpd, text)
+    assert ask_as("status") == "PermissionError"
+    assert unpd.wait_event("control.readers").fields["group"] == ""
 
 
 def test_a_process_from_before_the_daemon_may_ask(launch: Launch, tmp_path: Path) -> None:
@@ -404,9 +435,7 @@ def test_a_peer_that_the_kernel_does_not_name_is_not_served(
     monkeypatch.setattr(server, "peer_credentials", credentials)
     loop = Loop()
     path = tmp_path / "control.sock"
-    listener = ControlServer(
-        path, lambda _: "", loop, lambda control, asked: control.answer(asked.number, ok=True)
-    )
+    listener = server_for(path, loop)
     with contextlib.ExitStack() as stack:
         stack.callback(listener.close)
         unnamed, named = (
@@ -418,6 +447,62 @@ def test_a_peer_that_the_kernel_does_not_name_is_not_served(
         with contextlib.suppress(ConnectionResetError):
             assert unnamed.recv(1) == b""
         assert read_answer(named)["ok"] is True
+
+
+READERS = ReadGroup("watch", 4242)
+
+
+def server_for(path: Path, loop: Loop, readers: ReadGroup | None = None) -> ControlServer:
+    """A server that answers every request at once."""
+    return ControlServer(
+        Callers(children_uid=-1, path=str(path), readers=readers),
+        loop,
+        lambda control, asked: control.answer(asked.number, ok=True),
+        lambda *_: None,
+    )
+
+
+def test_processes_that_may_only_look_leave_room_for_an_administrator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One more of them than MAX_LOOKERS is closed at once; root is answered."""
+    names = [Credentials(1, 7, READERS.gid)] * (server.MAX_LOOKERS + 1) + [Credentials(1, 0, 0)]
+    monkeypatch.setattr(server, "peer_credentials", lambda _: names.pop(0))
+    loop, path = Loop(), tmp_path / "control.sock"
+    with contextlib.ExitStack() as stack:
+        stack.callback(server_for(path, loop, READERS).close)
+        silent = [stack.enter_context(clients.connect(str(path))) for _ in names[1:]]
+        root = stack.enter_context(contextlib.closing(send_request(path, verb="stop")))
+        for _ in range(2 * len(silent)):
+            loop.turn(0.01)
+        assert names == []
+        assert silent[-1].recv(1) == b""
+        silent[-2].setblocking(False)
+        with pytest.raises(BlockingIOError):
+            silent[-2].recv(1)
+        assert read_answer(root)["ok"] is True
+
+
+def test_without_access_control_lists_the_group_is_refused_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the start the daemon does not start; a reload is told why the group cannot
+    connect. No file is left.
+    """
+    path = tmp_path / "control.sock"
+
+    def refuse(sock: socket.socket, inode: int, gid: int | None) -> None:
+        if gid is not None:
+            raise OSError(errno.ENOTSUP, "not supported")
+
+    monkeypatch.setattr(sockets, "admit_group", refuse)
+    sentence = "its file system has no access control lists, which control.read_group needs"
+    with pytest.raises(CannotCreateError, match=sentence):
+        server_for(path, Loop(), READERS)
+    assert not path.exists()
+    listener = server_for(path, Loop())
+    assert listener.let_look(READERS) == sentence
+    listener.close()
 
 
 # the two sides together

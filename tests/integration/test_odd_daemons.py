@@ -151,8 +151,9 @@ def test_another_user_s_daemon_is_not_called_dead(launch: Launch) -> None:
         ended = unpd("status", "--control", str(control), prefix=prefix)
         assert (ended.returncode, ended.stdout) == (77, "")
         assert ended.stderr == (
-            f"unpd: this user may not use the control socket {control}: ask as root, or as the user"
-            " that unpd runs as\n"
+            f"unpd: unpd status: user bin may not use the control socket {control}: ask as root, as"
+            " the user that unpd runs as, or, in order to look, as a member of the group in"
+            " control.read_group\n"
         )
         assert daemon.stop() == 0
     finally:

@@ -15,6 +15,8 @@ from tests.support.daemon import Unpd
 from tests.support.launch import Launch
 from tests.support.operating import ask, reconfigure, reload, status
 from tests.support.waiting import until
+from unpd.control.reload_fields import PREVIEW
+from unpd.control.status_fields import mismatch
 from unpd.core.converge import MAX_RETIRED_GENERATIONS
 
 ECHO = """
@@ -56,6 +58,13 @@ def places(unpd: Unpd) -> dict[int, str]:
 def wait_replaced(unpd: Unpd, old: set[int]) -> None:
     """Wait until none of the children ``old`` accepts connections any more."""
     until(lambda: not old & set(places(unpd)), 10.0, "the old processes to drain")
+
+
+def without_log(shown: str) -> tuple[list[str], list[str]]:
+    """Return the lines that ``unpd reload`` prints before the log, and those of it."""
+    lines = shown.splitlines()
+    at = lines.index("log:")
+    return lines[:at], lines[at + 1 :]
 
 
 def generations(unpd: Unpd, phase: str) -> list[int]:
@@ -171,7 +180,7 @@ def test_reload_all_replaces_every_process(launch: Launch) -> None:
         assert clients.read_exactly(session, 6) == b"before"
         done = unpd.run("reload", "--all", "--control", str(unpd.control))
         assert done.returncode == 0
-        assert done.stdout.decode().splitlines() == [
+        assert without_log(done.stdout.decode())[0] == [
             "reloaded: generation 2",
             "exporter: respawned with 1 process, generation 2",
             "pool default: respawned with 2 workers, generation 2",
@@ -249,8 +258,10 @@ def test_a_reload_tells_what_it_has_changed(launch: Launch) -> None:
         "pool = ", "type='echo'\npool = "
     )
     reconfigure(unpd, less)
-    told = unpd.run("reload", "--control", str(unpd.control)).stdout.decode().splitlines()
+    done = unpd.run("reload", "--control", str(unpd.control)).stdout.decode()
+    told, log = without_log(done)
     new = bound_address(unpd, "new")
+    assert any(" reload.succeeded generation=2 " in line for line in log), done
     assert told == [
         "reloaded: generation 2",
         "exporter: respawned with 1 process, generation 2",
@@ -272,6 +283,46 @@ def test_a_reload_tells_what_it_has_changed(launch: Launch) -> None:
         "slow": ("resized", 3),
     }
     assert changes["services_added"] == changes["listeners_closed"] == []
+
+
+def test_a_dry_run_tells_what_a_reload_would_change_and_changes_nothing(launch: Launch) -> None:
+    """``unpd reload --dry-run`` names keys, services, pools and the workers that would
+    be replaced with their connections; afterwards all is as before. It fails where a
+    reload would be refused: a faulty file, and a key that needs a restart.
+    """
+    unpd = launch(APART)
+    before, old = places(unpd), bound_address(unpd, "daytime")
+    changed = APART.replace("[services.echo]", "[services.echo]\nidle_timeout_s = 5")
+    reconfigure(unpd, changed.replace("services.daytime", "services.discard"))
+    dry_run = ("reload", "--dry-run", "--control", str(unpd.control))
+    with clients.connect(unpd.address("echo")) as session:
+        session.sendall(b"before")
+        assert clients.read_exactly(session, 6) == b"before"
+        shown = json.loads(unpd.run(*dry_run, "--json").stdout)
+        assert mismatch(shown, PREVIEW) == ""
+        assert shown["keys"] == [
+            {"key": "services.echo.idle_timeout_s", "before": "600", "after": "5"}
+        ]
+        assert (shown["services_added"], shown["services_removed"]) == (["discard"], ["daytime"])
+        assert shown["listeners_closed"] == [old]
+        workers = [one for one in shown["replaced"] if one["kind"] == "worker"]
+        assert {one["pid"] for one in workers} == set(unpd.workers())
+        assert sum(one["connections"] for one in workers) == 1
+        assert "services.echo.idle_timeout_s: 600 -> 5\n" in unpd.run(*dry_run).stdout.decode()
+        assert clients.converse(unpd.address("daytime"), b"") != b""
+    assert (places(unpd), status(unpd)["generation"]) == (before, 1)
+    reconfigure(unpd, "[log]\nformat = 'text'\n" + APART)
+    refused = unpd.run(*dry_run)
+    assert (refused.returncode, refused.stderr.decode()) == (
+        1,
+        "unpd: reload would fail: log.format cannot be changed by a reload: restart unpd\n",
+    )
+    reconfigure(unpd, b"[services.echo]\nlisten = 7\n")
+    refused = unpd.run(*dry_run)
+    assert refused.returncode == 1
+    assert b"unpd: reload would fail: " in refused.stderr
+    assert b"unpd.toml:2: services.echo.listen: must be" in refused.stderr
+    assert unpd.log_events("control.asked") == []
 
 
 def bound_address(unpd: Unpd, service: str) -> str:

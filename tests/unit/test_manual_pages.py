@@ -13,12 +13,16 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from tests.support import ROOT
+from unpd.cli.doctor.report import FIELDS as REPORT
+from unpd.cli.doctor.table import CHECKS
 from unpd.cli.parser import make_parser, option_of
 from unpd.config.access import Access, MaxPressure
 from unpd.config.access_lists import AccessList
+from unpd.config.control import Control
 from unpd.config.foreign import INSTEAD, XINETD
 from unpd.config.schema import COMMON_KEYS, Daemon, LogConfig, Metrics, Pool, ServiceConfig
-from unpd.control.status_fields import CHANGES, DENIAL, paths
+from unpd.control.reload_fields import PREVIEW, RELOADED
+from unpd.control.status_fields import DENIAL, paths
 from unpd.control.verb import Verb
 from unpd.control.verbs import VERBS
 from unpd.log_events.table import EVENTS
@@ -31,6 +35,7 @@ UNPD = (ROOT / "packaging/man/unpd.8").read_text()
 TOML = (ROOT / "packaging/man/unpd.toml.5").read_text()
 TABLES: dict[str, type[BaseModel]] = {
     "THE DAEMON": Daemon,
+    "THE CONTROL SOCKET": Control,
     "THE LOG": LogConfig,
     "METRICS": Metrics,
     "ACCESS": Access,
@@ -45,6 +50,7 @@ COMMON = [("SERVICES", key, ServiceConfig.model_fields[key]) for key in COMMON_K
 NO_VALUE = {
     ("THE DAEMON", "user"),
     ("THE DAEMON", "group"),
+    ("THE CONTROL SOCKET", "read_group"),
     ("THE LOG", "file"),
     ("SERVICES", "type"),
     ("SERVICES", "listen"),
@@ -187,13 +193,14 @@ def test_a_verb_is_explained_as_in_its_table(verb: Verb) -> None:
     """
     verbs, flags = section(UNPD, "DESCRIPTION").split("The options are:")
     text = dict(items(verbs, "Cm"))[verb.name].partition(' .\\" End of')[0]
-    assert text.replace("\\%", "") == verb.description
+    assert text.replace("\\%", "").replace("\\-", "-") == verb.description
     for argument in verb.arguments + verb.options:
         if argument.operand or argument.internal:
             continue
         value = f" Ar {argument.placeholder}" if argument.placeholder else ""
         text = dict(items(flags, "Fl"))[f"{option_of(argument)[1:]}{value} Pq Cm {verb.name}"]
-        assert text.partition(' .\\" End of')[0] == f"{sentence(argument.help)}."
+        text = text.partition(' .\\" End of')[0].replace("\\-", "-")
+        assert text == f"{sentence(argument.help)}."
 
 
 def test_the_fields_of_the_status_are_those_of_the_table() -> None:
@@ -206,9 +213,18 @@ def test_the_fields_of_the_status_are_those_of_the_table() -> None:
 
 
 def test_the_page_lists_the_changes_of_a_reload() -> None:
-    """RELOAD has an item for each field of the answer's changes."""
+    """RELOAD has an item for each field of the result, and of the preview."""
     assert [label for label, _ in items(section(UNPD, "RELOAD"), "Va")] == [
-        f"{path} Pq {row.type}" for path, row in paths(CHANGES)
+        f"{path} Pq {row.type}" for fields in (RELOADED, PREVIEW) for path, row in paths(fields)
+    ]
+
+
+def test_the_page_lists_the_checks_of_the_doctor() -> None:
+    """DOCTOR has an item for each check, and for each field of the report."""
+    text = section(UNPD, "DOCTOR")
+    assert [label for label, _ in items(text, "Li")] == [check.name for check in CHECKS]
+    assert [label for label, _ in items(text, "Va")] == [
+        f"{path} Pq {row.type}" for path, row in paths(REPORT)
     ]
 
 

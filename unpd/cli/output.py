@@ -86,6 +86,18 @@ def _discard(fd: int) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), fd)
 
 
+def in_journal() -> bool:
+    """Whether journald reads standard output, which then has the lines of the daemon
+    already.
+    """
+    stream = os.environ.get("JOURNAL_STREAM")
+    if stream is None:
+        return False
+    from unpd.kernel import journal  # noqa: PLC0415 - see above
+
+    return journal.reads(1, stream)
+
+
 def _priority() -> str:
     """Return the prefix by which journald knows a line for an error (sd-daemon(3)),
     where it reads standard error.

@@ -98,6 +98,7 @@ def make_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         description="List the service types of unpd and of other packages.",
     )
+    _add_doctor(commands)
     for verb in VERBS.values():
         _add_verb(commands, verb)
     client.add_arguments(commands)
@@ -166,6 +167,22 @@ def _add_start(commands: "_Commands[argparse.ArgumentParser]") -> None:
         "start", help="detach; return when ready or failed", allow_abbrev=False
     )
     _add_config(start, "the configuration file (default: as for run); it must name a log.file")
+
+
+def _add_doctor(commands: "_Commands[argparse.ArgumentParser]") -> None:
+    doctor = commands.add_parser(
+        "doctor",
+        help="check the host, and say how to mend what is wrong",
+        allow_abbrev=False,
+        description=(
+            "Check this host for the configuration, and for the daemon if it runs. Each finding"
+            " has what is wrong, the figure, what would be right, and the command or the key that"
+            " mends it. The exit code is 4 if something has to be mended."
+        ),
+    )
+    _add_config(doctor, "the configuration file (default: as for run)")
+    doctor.add_argument("--json", action="store_true", help="print the report as JSON")
+    doctor.set_defaults(control=None)
 
 
 def _add_verb(commands: "_Commands[argparse.ArgumentParser]", verb: Verb) -> None:

@@ -1,34 +1,77 @@
-"""The text that ``unpd reload`` prints for people: what the reload has changed.
+"""The text that ``unpd reload`` prints for people: what the reload has changed, and
+what the daemon logged meanwhile.
 
 Called by unpd.cli.verbs with the answer of the daemon. Pure. Raises nothing. The text
-has at most MAX_LINES lines about pools, and two more.
+has at most MAX_LINES lines about pools, MAX_LOG_LINES of the log, and four more.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from unpd.control.status_fields import CHANGES, mismatch
-from unpd.names import kind_words
+from unpd.control.reload_fields import RELOADED
+from unpd.control.status_fields import CHANGES, SCHEMA, mismatch
+from unpd.names import ReloadResult, kind_words
 
 MAX_LINES = 12
+MAX_LOG_LINES = 40
+REFUSED = "reload.refused"
+"""The event whose line has the reason of a refusal."""
 NAMED = 8
 """How many names or addresses a line has at most."""
 
 Values = dict[str, Any]
 
 
-def as_text(answer: Values) -> str:
+def as_text(answer: Values, *, with_log: bool = False) -> str:
     """Return the generation, then what became of each pool, then the services and the
-    listeners that came or went. A daemon of another version may tell the first only.
+    listeners that came or went, then the log. A daemon of another version may tell the
+    first only.
     """
     first = f"reloaded: generation {answer.get('generation', 'unknown')}"
     changes: Any = answer.get("changes")
     if mismatch(changes, CHANGES):
         return first
-    return "\n".join([first, *_pools(changes["pools"]), *_others(changes)])
+    log = log_lines(answer) if with_log else ()
+    return "\n".join([first, *pool_lines(changes["pools"]), *_others(changes), *log])
 
 
-def _pools(pools: Sequence[Values]) -> Iterator[str]:
+def as_fields(answer: Mapping[str, Any]) -> Values:
+    """The answer of a daemon that has reloaded, or has refused to, as
+    :data:`unpd.control.reload_fields.RELOADED` has it.
+    """
+    succeeded = answer.get("ok") is True
+    result = ReloadResult.SUCCESS if succeeded else ReloadResult.REFUSED
+    told = {
+        "schema": SCHEMA,
+        "result": str(result),
+        "reason": "" if succeeded else str(answer.get("reason", "")),
+        "log": _log(answer),
+        "log_left_out": answer.get("log_left_out", 0),
+    }
+    return {field.name: told.get(field.name, answer.get(field.name)) for field in RELOADED}
+
+
+def log_lines(answer: Mapping[str, Any]) -> Iterator[str]:
+    """The lines that the daemon logged, the last ones of many. The reason of a refusal
+    is printed anyway.
+    """
+    lines = [line for line in _log(answer) if f" {REFUSED} " not in line]
+    left_out = answer.get("log_left_out", 0)
+    if not lines:
+        return
+    yield "log:"
+    hidden = len(lines) - MAX_LOG_LINES
+    if isinstance(left_out, int) and left_out + max(0, hidden) > 0:
+        yield f"  ({left_out + max(0, hidden)} lines are left out)"
+    yield from (f"  {line}" for line in lines[max(0, hidden) :])
+
+
+def _log(answer: Mapping[str, Any]) -> list[str]:
+    lines = answer.get("log")
+    return list(map(str, lines)) if isinstance(lines, list) else []
+
+
+def pool_lines(pools: Sequence[Values]) -> Iterator[str]:
     """Yield the pools that changed before the others."""
     changed_first = sorted(pools, key=lambda pool: pool["outcome"] == "unchanged")
     for pool in changed_first[:MAX_LINES]:
@@ -64,7 +107,7 @@ def _outcome(pool: Values) -> str:
 def _others(changes: Values) -> Iterator[str]:
     for what, came, went in (("services", "added", "removed"), ("listeners", "opened", "closed")):
         parts = [
-            f"{verb} {_listed(changes[f'{what}_{verb}'])}"
+            f"{verb} {listed(changes[f'{what}_{verb}'])}"
             for verb in (came, went)
             if changes[f"{what}_{verb}"]
         ]
@@ -72,6 +115,7 @@ def _others(changes: Values) -> Iterator[str]:
             yield f"{what}: {'; '.join(parts)}"
 
 
-def _listed(names: Sequence[object]) -> str:
+def listed(names: Sequence[object]) -> str:
+    """The first names, and how many more there are."""
     shown = ", ".join(map(str, names[:NAMED]))
     return f"{shown} and {len(names) - NAMED} more" if len(names) > NAMED else shown

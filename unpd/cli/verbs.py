@@ -2,8 +2,9 @@
 result and prints it.
 
 Called by dispatch; calls :mod:`unpd.control.client`, :mod:`unpd.cli.status_text`,
-:mod:`unpd.cli.reload_text`, :mod:`unpd.cli.denied_text`,
-:mod:`unpd.cli.explained_text` and :mod:`unpd.cli.connections_text`.
+:mod:`unpd.cli.reload_text`, :mod:`unpd.cli.preview_text`,
+:mod:`unpd.cli.denied_text`, :mod:`unpd.cli.explained_text` and
+:mod:`unpd.cli.connections_text`.
 ``COMMANDS`` has the names of :data:`unpd.control.verbs.VERBS`, which a test compares.
 Imports no pydantic. Errors: UnpdError, from finding the control socket, from the
 daemon, or about an answer that is none of this version. A change that was made is a
@@ -21,14 +22,28 @@ from types import MappingProxyType
 from typing import Any
 
 from unpd.access.advice import doubt
-from unpd.cli import connections_text, denied_text, explained_text, reload_text, status_text, trying
+from unpd.cli import (
+    connections_text,
+    denied_text,
+    explained_text,
+    preview_text,
+    reload_text,
+    status_text,
+    trying,
+)
 from unpd.cli.configured import config_path, control_path, default_control
-from unpd.cli.output import complain, show
+from unpd.cli.output import complain, in_journal, show
 from unpd.config.host import ROOT_RUNTIME_DIR
 from unpd.config.source import names_of
 from unpd.config.wording import file_shown
-from unpd.control.client import ANSWER_TIMEOUT_S, ControlClient, NotRunningError
+from unpd.control.client import (
+    ANSWER_TIMEOUT_S,
+    ControlClient,
+    NotRunningError,
+    RefusedError,
+)
 from unpd.control.protocol import Request
+from unpd.control.reload_fields import PREVIEW
 from unpd.control.status_fields import (
     CONNECTIONS,
     DENIED,
@@ -42,7 +57,7 @@ from unpd.control.status_fields import (
     mismatch,
 )
 from unpd.control.verbs import VERBS
-from unpd.errors import UnpdError
+from unpd.errors import PrivilegeError, UnpdError
 from unpd.names import ExitCode
 
 _PACKAGED = Path(f"{ROOT_RUNTIME_DIR}/control.sock")
@@ -66,6 +81,8 @@ def _connect(args: argparse.Namespace) -> ControlClient:
     path = control_path(args)
     try:
         return ControlClient(path)
+    except PrivilegeError as error:
+        raise PrivilegeError(f"unpd {args.command}: {error}") from None
     except NotRunningError as error:
         if args.control is not None:
             raise
@@ -113,16 +130,40 @@ def _wait_exit(pidfd: int, client: ControlClient) -> None:
 
 def reload(args: argparse.Namespace) -> int:
     """``unpd reload``: wait until the new configuration serves, and print what that has
-    changed. Fail, with the reason, if the daemon refuses it.
+    changed. Fail, with the reason, if the daemon refuses it. With --dry-run print what
+    it would change.
     """
     with contextlib.closing(_connect(args)) as client:
         try:
             answer = client.ask(request_of(args))
+        except RefusedError as error:
+            return _not_reloaded(args, error)
         except UnpdError as error:
             raise type(error)(f"reload failed: {error}") from error
-    fields = {name: answer.get(name) for name in ("generation", "changes")}
-    show(_as_json(fields) if args.json else reload_text.as_text(answer))
+    if args.dry_run:
+        return _previewed(args, _checked(answer.get("preview"), PREVIEW))
+    with_log = not in_journal()  # the daemon has written these lines there
+    text = reload_text.as_text(answer, with_log=with_log)
+    show(_as_json(reload_text.as_fields(answer)) if args.json else text)
     return ExitCode.DONE
+
+
+def _not_reloaded(args: argparse.Namespace, error: RefusedError) -> int:
+    """Print why the daemon refuses, and what it logged meanwhile."""
+    if args.json and not args.dry_run:
+        show(_as_json(reload_text.as_fields(error.answer)))
+    elif not in_journal() and (lines := list(reload_text.log_lines(error.answer))):
+        complain("\n".join(lines), name="")
+    complain(f"reload {'would fail' if args.dry_run else 'failed'}: {error}")
+    return ExitCode.FAILED
+
+
+def _previewed(args: argparse.Namespace, preview: dict[str, Any]) -> int:
+    shown = show(_as_json(preview) if args.json else preview_text.as_text(preview))
+    if preview["restart"]:
+        keys = ", ".join(preview["restart"])
+        complain(f"reload would fail: {keys} cannot be changed by a reload: restart unpd")
+    return ExitCode.DONE if shown and not preview["restart"] else ExitCode.FAILED
 
 
 def status(args: argparse.Namespace) -> int:

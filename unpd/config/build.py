@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from unpd.board import layout
 from unpd.config.access import OBSERVABLE, Access
 from unpd.config.access_lists import AccessList, KeyOrigins, ListContext, ListReader
+from unpd.config.control import Control
 from unpd.config.files import LISTS, NamedFiles
 from unpd.config.findings import NO_ADVICE, Findings
 from unpd.config.foreign import ACCOUNT, INSTEAD, LIMIT, PATH
@@ -62,6 +63,7 @@ SECTIONS = (*Config.model_fields, DEFAULTS)
 Tables = tuple[tuple[str, tuple[str, ...]], ...]
 KEYS_OF_TABLES: Tables = (
     ("daemon", tuple(Daemon.model_fields)),
+    ("control", tuple(Control.model_fields)),
     ("log", tuple(LogConfig.model_fields)),
     ("metrics", tuple(Metrics.model_fields)),
     ("access", tuple(Access.model_fields)),
@@ -144,6 +146,7 @@ def build(raw: Table, place: Callable[[KeyPath], Place], host: Host, findings: F
     defaults = _section(DEFAULTS, CommonKeys, raw, load, {})
     return Config(
         daemon=daemon,
+        control=_section("control", Control, raw, load, {}),
         log=_section("log", LogConfig, raw, load, {}),
         metrics=_section("metrics", Metrics, raw, load, {}),
         access=access,

@@ -6,7 +6,6 @@ Calls unpd.kernel to look up accounts and interfaces. Raises nothing: every faul
 to the findings.
 """
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from unpd.config.answers import check_answers
 from unpd.config.denials_file import why_foreign
 from unpd.config.findings import Findings
 from unpd.config.host import Host
+from unpd.config.kernel_limits import check_kernel_limits
 from unpd.config.lines import KeyPath
 from unpd.config.list_checks import check_lists
 from unpd.config.offers import check_offers
@@ -45,11 +45,7 @@ from unpd.config.wording import word_shown
 from unpd.errors import quoted
 from unpd.kernel import interfaces, privileges
 from unpd.names import MAX_WORKERS, ChildKind, kind_words
-from unpd.services.redirect import RedirectOptions
 from unpd.services.sensor import SensorOptions
-
-OTHER_DESCRIPTORS = 16
-"""How many descriptors a worker has besides connections and listeners: about that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +95,7 @@ def check(
     check_offers(config, findings)
     check_redirects(config, findings)
     _check_workers(config, written_pools, host, findings)
-    _check_backlogs(config, host, findings)
-    _check_descriptors(config, len(listeners), host, findings)
+    check_kernel_limits(config, len(listeners), host, findings)
     check_source_room(config, findings)
     if host.check_accounts:
         _check_accounts(config, findings)
@@ -388,35 +383,3 @@ def wanted_workers(pool: Pool, cpus: int) -> int:
     one for each CPU.
     """
     return min(cpus, MAX_POOL_WORKERS) if pool.workers == "auto" else pool.workers
-
-
-def _check_backlogs(config: Config, host: Host, findings: Findings) -> None:
-    for name, service in config.services.items():
-        if host.somaxconn is not None and service.backlog > host.somaxconn:
-            text = (
-                f"{service.backlog} is above net.core.somaxconn, so the kernel uses"
-                f" {host.somaxconn}; raise that limit with sysctl(8) or lower the backlog"
-            )
-            findings.warning(("services", name, "backlog"), text)
-
-
-def _check_descriptors(config: Config, listeners: int, host: Host, findings: Findings) -> None:
-    """Warn of a limit of connections that no worker could reach. A connection of a
-    redirect has a second one, to its target.
-    """
-    room = (host.open_files or math.inf) - listeners - OTHER_DESCRIPTORS
-    of_workers = [
-        service for service in config.services.values() if service.kind is ChildKind.WORKER
-    ]
-    redirecting = {one.pool for one in of_workers if isinstance(one.options, RedirectOptions)}
-    for name in {service.pool: None for service in of_workers}:
-        pool = config.pools.get(name)
-        each = 2 if name in redirecting else 1
-        if pool is not None and each * pool.max_connections_per_worker > room:
-            needed = "two descriptors" if name in redirecting else "a descriptor"
-            findings.warning(
-                ("pools", name, "max_connections_per_worker"),
-                f"a worker would need {needed} for each of {pool.max_connections_per_worker}"
-                f" connections, but may have {host.open_files}, its listeners included: raise the"
-                " limit of open files (LimitNOFILE= of the unit, ulimit -n) or lower the key",
-            )

@@ -70,6 +70,8 @@ def effective(config: Config) -> str:
 
 def _tables(config: Config) -> Iterator[tuple[str, Mapping[str, Any]]]:
     yield "daemon", fields_of(config.daemon)
+    if control := fields_of(config.control):
+        yield "control", control
     yield "log", fields_of(config.log)
     yield "metrics", {"listen": False, **fields_of(config.metrics)}
     yield "access", fields_of(config.access)

@@ -38,6 +38,7 @@ from unpd.config.addresses import (
     refuse_path,
     takes_datagrams,
 )
+from unpd.config.control import Control
 from unpd.config.section import Section, array_of
 from unpd.config.times import ServiceTimes
 from unpd.errors import quoted
@@ -389,6 +390,7 @@ class Config(Section):
     """
 
     daemon: Daemon
+    control: Control
     log: LogConfig
     metrics: Metrics
     access: Access

@@ -13,6 +13,7 @@ from typing import Any
 
 from unpd.config.access_lists import AccessList
 from unpd.config.addresses import FileAddress, InternetAddress, SystemdAddress
+from unpd.config.control import ReadGroup
 from unpd.config.section import Section
 from unpd.errors import MAX_CHARACTERS
 
@@ -36,6 +37,8 @@ def written(value: Any) -> str:
             return written(str(value))
         case InternetAddress() | FileAddress() | SystemdAddress():
             return written(value.text)
+        case ReadGroup():
+            return written(value.name)
         case AccessList():
             return written(value.texts)
         case Section():

@@ -11,10 +11,11 @@ every few seconds whether the daemon still answers other requests.
 """
 
 import contextlib
+import os
 import socket
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from unpd.control.verbs import VERBS
 from unpd.errors import PrivilegeError, UnpdError
 from unpd.json_lines import LineBuffer, LineError
 from unpd.kernel.credentials import peer_credentials
+from unpd.kernel.privileges import user_name
 
 ANSWER_TIMEOUT_S = 5.0
 """How long a daemon may take to answer. One that works takes milliseconds."""
@@ -41,6 +43,14 @@ class NotRunningError(UnpdError):
 
 class SilentError(UnpdError):
     """The daemon does not answer in time."""
+
+
+class RefusedError(UnpdError):
+    """The daemon refuses the request, for the reason in its ``answer``."""
+
+    def __init__(self, answer: Mapping[str, Any]) -> None:
+        self.answer = answer
+        super().__init__(str(answer.get("reason", "unpd refused without a reason")))
 
 
 class ControlClient:
@@ -55,6 +65,13 @@ class ControlClient:
             socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(ANSWER_TIMEOUT_S), 0)
         )
         try:
+            self._connect(path)
+        except BaseException:
+            self._sock.close()
+            raise
+
+    def _connect(self, path: Path) -> None:
+        try:
             self._sock.connect(str(path))
         except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
             raise NotRunningError(
@@ -63,8 +80,9 @@ class ControlClient:
             ) from None
         except PermissionError:
             raise PrivilegeError(
-                f"this user may not use the control socket {path}: ask as root, or as the user that"
-                " unpd runs as"
+                f"user {user_name(os.geteuid())} may not use the control socket {path}: ask as"
+                " root, as the user that unpd runs as, or, in order to look, as a member of the"
+                " group in control.read_group"
             ) from None
         except BlockingIOError:
             raise self._silence() from None
@@ -79,7 +97,7 @@ class ControlClient:
         return peer_credentials(self._sock).pid
 
     def ask(self, request: Request, fds: Sequence[int] = ()) -> dict[str, Any]:
-        """Send the request and wait for its answer. UnpdError, with the daemon's
+        """Send the request and wait for its answer. RefusedError, with the daemon's
         reason, if it refuses; SilentError if it does not answer. ``fds``: a descriptor
         that goes with it, if any.
         """
@@ -99,7 +117,7 @@ class ControlClient:
         except OSError as error:
             raise UnpdError(f"unpd broke the connection off: {error.strerror or error}") from error
         if not answer["ok"]:
-            raise UnpdError(str(answer.get("reason", "unpd refused without a reason")))
+            raise RefusedError(answer)
         return answer
 
     def _read_line(self, verb: Verb) -> bytes:

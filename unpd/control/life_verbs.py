@@ -31,9 +31,11 @@ ROWS = (
             " by the old rules."
             " A pool whose configuration did not change is left alone."
             " The command prints what became of each pool,"
-            " and which services and listeners came or went."
+            " which services and listeners came or went, and what the daemon logged meanwhile."
             " If a step fails, the daemon serves on as before;"
             " the command then fails and says why."
+            " With --dry-run nothing changes: the command prints the difference that the reload"
+            " would make, and fails where the reload would be refused."
         ),
         answered=Answered.LATER,
         changes=True,
@@ -44,13 +46,22 @@ ROWS = (
                 default=False,
                 help="replace the processes of unchanged pools too",
             ),
+            Argument(
+                name="dry_run",
+                type=bool,
+                default=False,
+                help=(
+                    "change nothing, but print the difference: keys, services, listeners and pools,"
+                    " and which processes would be replaced, with their connections"
+                ),
+            ),
         ),
         options=(
             Argument(
                 name="json",
                 type=bool,
                 default=False,
-                help="print what was changed, as JSON",
+                help="print what was changed, or with --dry-run would be changed, as JSON",
             ),
         ),
     ),

@@ -50,9 +50,18 @@ class Request:
 
 
 def encode_request(request: Request) -> bytes:
-    """Return the request as a line."""
+    """Return the request as a line. An argument with its default is left out, so that a
+    daemon of an earlier version, which may lack it, understands the request.
+    """
     config = {"config": request.config} if request.config else {}
-    fields = {"version": VERSION, "verb": request.verb, **config, **request.arguments}
+    verb = verbs.VERBS.get(request.verb)
+    defaults = {argument.name: argument.default for argument in verb.arguments} if verb else {}
+    arguments = {
+        name: value
+        for name, value in request.arguments.items()
+        if name not in defaults or value != defaults[name]
+    }
+    fields = {"version": VERSION, "verb": request.verb, **config, **arguments}
     return encode(fields)
 
 

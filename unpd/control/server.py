@@ -7,7 +7,8 @@ afterwards a connection that fails is closed, and a request that makes no sense 
 answered with the reason.
 
 The file's owner and mode (0660, the master's own user and group) say which processes
-may connect. :mod:`unpd.control.callers` decides which of them may ask.
+may connect; with control.read_group so may the members of that group, by an access
+control list. :mod:`unpd.control.callers` decides which of them may ask for what.
 """
 
 import errno
@@ -15,11 +16,13 @@ import os
 import select
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
+from unpd.config.control import ReadGroup
+from unpd.control import verbs
+from unpd.control.callers import Callers
 from unpd.control.protocol import (
     MAX_REQUEST_BYTES,
     ProtocolError,
@@ -30,11 +33,15 @@ from unpd.control.protocol import (
 from unpd.errors import CannotCreateError
 from unpd.json_lines import LineBuffer, LineError
 from unpd.kernel import sockets
-from unpd.kernel.credentials import Credentials, peer_credentials
+from unpd.kernel.credentials import Credentials, peer_credentials, peer_groups
 from unpd.kernel.sockets import ListenOptions
 from unpd.loop import Loop, now
 
 MAX_PEERS = 32
+MAX_LOOKERS = 24
+"""How many of them may be processes that may only look: the others stay for those that
+can stop the daemon.
+"""
 PEER_TIMEOUT_S = 5.0
 """The time that a peer has to send its request, and again to read the answer."""
 _OPTIONS = ListenOptions(
@@ -47,6 +54,9 @@ _REASONS: Mapping[int, str] = MappingProxyType(
         errno.EADDRINUSE: "another program listens there",
         errno.EEXIST: "something that is not a socket is there; move it away first",
         errno.ENOENT: "the directory does not exist",
+        errno.ENOTSUP: (
+            "its file system has no access control lists, which control.read_group needs"
+        ),
     }
 )
 
@@ -81,12 +91,14 @@ class PendingRequest:
 @dataclass(slots=True)
 class Peer:
     """One connection. ``waiting``: its request is complete, and the daemon has yet to
-    answer it. ``descriptor``: the one that came with the request.
+    answer it. ``descriptor``: the one that came with the request. ``looks``: it may
+    only look.
     """
 
     sock: socket.socket
     credentials: Credentials
     deadline_at: float
+    looks: bool = False
     received: LineBuffer = field(default_factory=lambda: LineBuffer(MAX_REQUEST_BYTES))
     unsent: bytes = b""
     waiting: bool = False
@@ -95,30 +107,53 @@ class Peer:
 
 class ControlServer:
     """Listens at ``path`` and hands each request to ``asked(self, pending)``, which
-    calls :meth:`answer` now or later. ``refusal`` says why a peer may not ask, "" if it
-    may.
+    calls :meth:`answer` now or later. ``callers`` decides who may ask, and ``refused``
+    is called with each refusal.
     """
 
     def __init__(
         self,
-        path: Path,
-        refusal: Callable[[Credentials], str],
+        callers: Callers,
         loop: Loop,
         asked: "Callable[[ControlServer, PendingRequest], None]",
+        refused: Callable[[Credentials, str], None],
     ) -> None:
-        self.path = str(path)
+        self.path = callers.path
+        self._callers = callers
         try:
-            self._sock = sockets.listen_unix(self.path, _OPTIONS)
+            self._sock, self._inode = self._make()
         except OSError as error:
             raise CannotCreateError(
-                f"cannot make the control socket {path}: {_reason_of(error)}"
+                f"cannot make the control socket {self.path}: {_reason_of(error)}"
             ) from error
-        self._inode = sockets.socket_inode(self.path)
-        self._refusal = refusal
-        self._loop, self._asked = loop, asked
+        self._loop, self._asked, self._refused = loop, asked, refused
         self._peers: dict[int, Peer] = {}
         self._next_number = 1
         self._listen()
+
+    def _make(self) -> tuple[socket.socket, int]:
+        """Return a new socket, and the inode of its file. OSError."""
+        sock = sockets.listen_unix(self.path, _OPTIONS)
+        inode = sockets.socket_inode(self.path)
+        readers = self._callers.readers
+        try:
+            sockets.admit_group(sock, inode, readers.gid if readers else None)
+        except OSError:
+            sockets.remove_path(sock, inode)
+            sock.close()
+            raise
+        return sock, inode
+
+    def let_look(self, readers: ReadGroup | None) -> str:
+        """Let the members of this group look from now on, and of no other. Return why
+        they cannot connect, "" if they can.
+        """
+        self._callers.readers = readers
+        try:
+            sockets.admit_group(self._sock, self._inode, readers.gid if readers else None)
+        except OSError as error:
+            return _reason_of(error)
+        return ""
 
     def _listen(self) -> None:
         self._loop.watch(self._sock.fileno(), select.EPOLLIN, self._accept)
@@ -138,18 +173,30 @@ class ControlServer:
             sock.close()
             return
         try:
-            credentials = peer_credentials(sock)
+            credentials = self._credentials(sock)
         except OSError:  # a caller that nobody knows may ask for nothing
+            sock.close()
+            return
+        looks = not self._callers.may_change(credentials)
+        if looks and sum(peer.looks for peer in self._peers.values()) >= MAX_LOOKERS:
             sock.close()
             return
         sock.setblocking(False)
         number, self._next_number = self._next_number, self._next_number + 1
-        peer = Peer(sock, credentials, now() + PEER_TIMEOUT_S)
+        peer = Peer(sock, credentials, now() + PEER_TIMEOUT_S, looks)
         self._peers[number] = peer
         self._loop.watch(sock.fileno(), select.EPOLLIN, lambda events: self._ready(number, events))
-        reason = self._refusal(peer.credentials)
+        reason = self._callers.refusal(peer.credentials)
         if reason:
+            self._refused(credentials, reason)
             self._refuse(number, reason)
+
+    def _credentials(self, sock: socket.socket) -> Credentials:
+        """The credentials of a peer, with its groups where they count. OSError."""
+        credentials = peer_credentials(sock)
+        if self._callers.readers is None:
+            return credentials
+        return replace(credentials, groups=peer_groups(sock))
 
     def _ready(self, number: int, events: int) -> None:
         peer = self._peers[number]
@@ -193,9 +240,13 @@ class ControlServer:
             request = decode_request(line)
         except ProtocolError as error:
             self._refuse(number, str(error))
-        else:
-            pending = PendingRequest(number, request, peer.credentials, peer.descriptor)
-            self._asked(self, pending)
+            return
+        reason = self._callers.refusal_of(verbs.find(request.verb), peer.credentials)
+        if reason:
+            self._refused(peer.credentials, reason)
+            self._refuse(number, reason)
+            return
+        self._asked(self, PendingRequest(number, request, peer.credentials, peer.descriptor))
 
     def _refuse(self, number: int, reason: str) -> None:
         self.answer(number, ok=False, reason=reason)
@@ -250,12 +301,12 @@ class ControlServer:
             return None
         gone = not os.path.lexists(self.path)
         try:
-            sock = sockets.listen_unix(self.path, _OPTIONS)
+            sock, inode = self._make()
         except OSError as error:
             return ControlRepair(False, _reason_of(error))
         self._loop.forget(self._sock.fileno())
         self._sock.close()
-        self._sock, self._inode = sock, sockets.socket_inode(self.path)
+        self._sock, self._inode = sock, inode
         self._listen()
         return ControlRepair(True, "its file was removed" if gone else "its file was replaced")
 

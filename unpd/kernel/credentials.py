@@ -22,11 +22,14 @@ _MOST_GROUPS = 65_536
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """``pid`` is 0 if that process lives in another pid namespace."""
+    """``pid`` is 0 if that process lives in another pid namespace. ``groups``: the
+    supplementary ones, where they were asked for.
+    """
 
     pid: int
     uid: int
     gid: int
+    groups: tuple[int, ...] = ()
 
 
 def peer_credentials(sock: socket.socket) -> Credentials:

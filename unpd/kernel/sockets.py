@@ -15,6 +15,7 @@ import os
 import select
 import socket
 import stat
+import struct
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from dataclasses import dataclass
 KEEPALIVE_IDLE_S = 60
 KEEPALIVE_INTERVAL_S = 10
 KEEPALIVE_PROBES = 3
+_ACL = "system.posix_acl_access"
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,16 +268,63 @@ def set_mode(sock: socket.socket, inode: int, mode: int) -> None:
     at any moment, so the file is opened first, then compared. Nothing happens to a file
     that is gone or not ours. OSError if the mode of ours cannot be changed.
     """
+    with _own_file(sock, inode) as (path, found):
+        if path and stat.S_IMODE(found) != mode:
+            os.chmod(path, mode)
+
+
+@contextlib.contextmanager
+def _own_file(sock: socket.socket, inode: int) -> Iterator[tuple[str, int]]:
+    """Open the file of a UNIX listener. Yield a path by which system calls reach just
+    that file, and its mode; "" if it is gone or not ours.
+    """
     try:
         fd = os.open(sock.getsockname(), os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
+        yield "", 0
         return
     try:
         found = os.fstat(fd)
         ours = found.st_ino == inode and found.st_uid == os.geteuid()
-        is_other = stat.S_IMODE(found.st_mode) != mode
-        if ours and stat.S_ISSOCK(found.st_mode) and is_other:
-            # fchmod(2) refuses a descriptor of O_PATH (open(2)).
-            os.chmod(f"/proc/self/fd/{fd}", mode)
+        # fchmod(2) and fsetxattr(2) refuse a descriptor of O_PATH (open(2)).
+        path = f"/proc/self/fd/{fd}" if ours and stat.S_ISSOCK(found.st_mode) else ""
+        yield path, found.st_mode
     finally:
         os.close(fd)
+
+
+def admit_group(sock: socket.socket, inode: int, gid: int | None) -> None:
+    """Let the members of one more group connect to a UNIX listener, besides its owner
+    and the group of its file, and give the file mode 0660; None: no other group. What
+    is not our file is left alone, as in :func:`set_mode`. OSError: ENOTSUP on a file
+    system without access control lists (acl(5)).
+
+    A list, because a file has one group, and a process without root may give it to none
+    but its own.
+    """
+    with _own_file(sock, inode) as (path, _):
+        if not path:
+            return
+        if gid is not None:
+            os.setxattr(path, _ACL, _list_for(gid))
+            return
+        try:
+            os.removexattr(path, _ACL)
+        except OSError as error:
+            if error.errno not in (errno.ENODATA, errno.ENOTSUP):
+                raise
+
+
+def _list_for(gid: int) -> bytes:
+    """An access control list: that of mode 0660, and one group that may read and write
+    (linux/posix_acl_xattr.h).
+    """
+    read_write, nobody = 6, 0xFFFFFFFF
+    entries = (
+        (0x01, read_write, nobody),  # the owner
+        (0x04, read_write, nobody),  # the group of the file
+        (0x08, read_write, gid),
+        (0x10, read_write, nobody),  # the mask: the most that a group may get
+        (0x20, 0, nobody),  # all others
+    )
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)

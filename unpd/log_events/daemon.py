@@ -93,10 +93,26 @@ ROWS: tuple[LogEvent, ...] = (
         "control.refused",
         "warning",
         ("by_uid", "by_pid", "reason", "suppressed"),
-        "The process `by_pid` of the user `by_uid` may not control the daemon, for `reason`; it"
-        " left out `suppressed` lines about such processes since the last one.",
+        "The process `by_pid` of the user `by_uid` may not control the daemon, or may not use the"
+        " verb that it asked for, for `reason`; the daemon left out `suppressed` lines about such"
+        " processes since the last one.",
         "If it is a child of the daemon, it may have been taken over: find out what the process"
         " does.",
+    ),
+    LogEvent(
+        "control.readers",
+        "info",
+        ("group",),
+        "After a reload, the members of `group` may look over the control socket; nobody else"
+        " where that is empty (control.read_group).",
+    ),
+    LogEvent(
+        "control.readers_shut_out",
+        "error",
+        ("group", "reason"),
+        "The members of `group` (control.read_group) cannot connect to the control socket, for"
+        " `reason`.",
+        "Put the socket on another file system (daemon.control), and restart unpd.",
     ),
     # live denials
     LogEvent(

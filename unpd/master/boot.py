@@ -18,6 +18,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 from setproctitle import setproctitle
 
@@ -159,10 +160,14 @@ def serve(
         for listener in deployment.listeners.opened.values():
             log_listener(runtime, listener)
         shell = Shell(runtime, Signalling(runtime), starter.offers)
-        path = loaded.config.daemon.control
-        callers = Callers(identity.uid if identity else os.geteuid(), since)
-        refusal = _refusal_of(callers, log)
-        runtime.control = ControlServer(path, refusal, runtime.loop, shell.carry_out)
+        callers = Callers(
+            children_uid=identity.uid if identity else os.geteuid(),
+            path=str(loaded.config.daemon.control),
+            since=since,
+            readers=loaded.config.control.read_group,
+        )
+        refused = partial(_log_refusal, log, LineLimit())
+        runtime.control = ControlServer(callers, runtime.loop, shell.carry_out, refused)
         undo.callback(runtime.control.close)
         if isinstance(log.sink, sinks.Inherited):
             relay = log.sink.relay
@@ -202,23 +207,16 @@ def _protect(identity: Identity | None, log: Log) -> None:
     faulthandler.enable(file=log.sink.fd)
 
 
-def _refusal_of(callers: Callers, log: Log) -> Callable[[Credentials], str]:
-    limit = LineLimit()
-
-    def refusal(caller: Credentials) -> str:
-        reason = callers.refusal(caller)
-        suppressed = limit.take(now()) if reason else None
-        if suppressed is not None:
-            log.event(
-                "control.refused",
-                by_uid=caller.uid,
-                by_pid=caller.pid,
-                reason=reason,
-                suppressed=suppressed,
-            )
-        return reason
-
-    return refusal
+def _log_refusal(log: Log, limit: LineLimit, caller: Credentials, reason: str) -> None:
+    suppressed = limit.take(now())
+    if suppressed is not None:
+        log.event(
+            "control.refused",
+            by_uid=caller.uid,
+            by_pid=caller.pid,
+            reason=reason,
+            suppressed=suppressed,
+        )
 
 
 def _deploy(config: Config, log: Log, offers: Offers) -> Deployment:

@@ -18,6 +18,7 @@ from unpd.control.verbs import VERBS
 from unpd.core import events as ev
 from unpd.core.model import State
 from unpd.master import denying, explaining, kicking, listing, trying
+from unpd.master.reload_preview import preview
 from unpd.master.runtime import Runtime
 from unpd.master.status import status
 
@@ -47,7 +48,10 @@ def _stop(order: Order) -> Fields:
 
 
 def _reload(order: Order) -> Fields:
-    every_pool = order.pending.request.arguments["all"]
+    arguments = order.pending.request.arguments
+    every_pool = arguments["all"]
+    if arguments["dry_run"]:
+        return {"preview": preview(order.runtime, order.state, every_pool=every_pool)}
     order.runtime.events.append(ev.ReloadAsked(order.pending.number, every_pool))
     return None
 
@@ -116,7 +120,7 @@ def carry_out(order: Order, control: ControlServer) -> None:
     if reason := _other_daemon(order):
         control.answer(number, ok=False, reason=reason)
         return
-    if verb.changes:
+    if verb.changes and not order.pending.request.arguments.get("dry_run"):
         caller = order.pending.credentials
         order.runtime.log.event(
             "control.asked", verb=verb.name, by_uid=caller.uid, by_pid=caller.pid

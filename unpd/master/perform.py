@@ -186,6 +186,8 @@ def _show_phase(runtime: Runtime, effect: fx.ShowPhase) -> None:
 
 def _load_config(runtime: Runtime, effect: fx.LoadConfig) -> None:
     del effect
+    if runtime.postponed is None:
+        runtime.reload_log.begin(runtime.log)
     try:
         loaded = runtime.load()
         fixed = restart_needed(runtime.deployment.config, loaded.config)
@@ -267,7 +269,21 @@ def _adopt_config(runtime: Runtime, effect: fx.AdoptConfig) -> None:
     wanted = runtime.deployment.config.log
     runtime.log.set_level(wanted.level, connections=wanted.connections)
     runtime.deny_list.use_file(runtime.deployment.config.access.state_file, now())
+    if old.config.control != new.config.control:
+        _let_look(runtime)
     runtime.generation = runtime.board.words[layout.Master.GENERATION] = effect.generation
+
+
+def _let_look(runtime: Runtime) -> None:
+    """Let the group look at the daemon that the configuration names."""
+    readers = runtime.deployment.config.control.read_group
+    if runtime.control is None:
+        return
+    group = readers.name if readers else ""
+    if reason := runtime.control.let_look(readers):
+        runtime.log.event("control.readers_shut_out", group=group, reason=reason)
+    else:
+        runtime.log.event("control.readers", group=group)
 
 
 def _drop_config(runtime: Runtime, effect: fx.DropConfig) -> None:
@@ -323,10 +339,12 @@ def _report_reload(runtime: Runtime, effect: fx.ReportReload) -> None:
 def _answer_reload(runtime: Runtime, effect: fx.AnswerReload) -> None:
     if runtime.control is None:
         return
+    log = {"log": runtime.reload_log.lines, "log_left_out": runtime.reload_log.more}
     if effect.refused:
-        runtime.control.answer(effect.request, ok=False, reason=effect.refused)
-    else:
-        runtime.control.answer(effect.request, ok=True, **runtime.report.fields(runtime.generation))
+        runtime.control.answer(effect.request, ok=False, reason=effect.refused, **log)
+        return
+    fields = runtime.report.fields(runtime.generation)
+    runtime.control.answer(effect.request, ok=True, **fields, **log)
 
 
 # --- the rest -------------------------------------------------------------------------

@@ -24,6 +24,17 @@ def listed(names: Collection[str]) -> str:
     return f"{shown} and {len(names) - LISTED} more" if len(names) > LISTED else shown
 
 
+def pool_fields(change: PoolChange) -> dict[str, Any]:
+    """What became of one pool, as JSON values."""
+    return {
+        "kind": str(change.kind),
+        "pool": change.pool,
+        "outcome": str(change.outcome),
+        "children": change.children,
+        "generation": change.generation,
+    }
+
+
 def _only_in(names: Iterable[str], others: Collection[str]) -> tuple[str, ...]:
     return tuple(name for name in names if name not in others)
 
@@ -64,18 +75,8 @@ class ReloadReport:
 
     def fields(self, generation: int) -> dict[str, Any]:
         """The fields of the answer."""
-        pools = [
-            {
-                "kind": str(change.kind),
-                "pool": change.pool,
-                "outcome": str(change.outcome),
-                "children": change.children,
-                "generation": change.generation,
-            }
-            for change in self.pools
-        ]
         changes = {
-            "pools": pools,
+            "pools": [pool_fields(change) for change in self.pools],
             "services_added": list(self.services_added),
             "services_removed": list(self.services_removed),
             "listeners_opened": list(self.listeners_opened),

@@ -29,6 +29,7 @@ from unpd.master.columns import BoardColumns
 from unpd.master.deny_list import DenyList
 from unpd.master.listening.table import Listeners
 from unpd.master.peaks import Peaks
+from unpd.master.reload_log import ReloadLog
 from unpd.master.reload_report import ReloadReport
 from unpd.master.sensor_lines import SensorLines
 from unpd.names import Fault
@@ -164,7 +165,8 @@ class Runtime:
     has one sentence for each fault that the core does not see, by the fault and the
     part that has it. ``config_names`` are the absolute names of the configuration file,
     none for the built-in default. ``last_reload`` is the last one that has ended,
-    ``report`` what the last one that succeeded has changed. ``peaks``: the samples of
+    ``report`` what the last one that succeeded has changed, ``reload_log`` the lines of
+    the last one. ``peaks``: the samples of
     open connections. ``sensor_lines``: the lines about sensors.
     """
 
@@ -185,6 +187,7 @@ class Runtime:
     generation: int = 1
     last_reload: LastReload | None = None
     report: ReloadReport = field(default_factory=ReloadReport)
+    reload_log: ReloadLog = field(default_factory=ReloadLog)
     control: ControlServer | None = None
     pid_file: PidFile | None = None
     candidate: Deployment | None = None

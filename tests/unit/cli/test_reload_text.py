@@ -4,7 +4,16 @@ from typing import Any
 
 import pytest
 
-from unpd.cli.reload_text import MAX_LINES, NAMED, as_text
+from unpd.cli.reload_text import (
+    MAX_LINES,
+    MAX_LOG_LINES,
+    NAMED,
+    as_fields,
+    as_text,
+    log_lines,
+)
+from unpd.control.reload_fields import RELOADED
+from unpd.control.status_fields import CHANGES, mismatch
 
 
 def pool(outcome: str, name: str = "default", kind: str = "worker", children: int = 2) -> Any:
@@ -86,3 +95,55 @@ def test_a_daemon_of_another_version_tells_less(changes: Any) -> None:
     """An answer without usable changes still says that the reload succeeded."""
     assert as_text({"generation": 4, "changes": changes}) == "reloaded: generation 4"
     assert as_text({}) == "reloaded: generation unknown"
+
+
+NOTHING: dict[str, list[str]] = {field.name: [] for field in CHANGES}
+
+
+def test_the_log_follows_what_was_changed() -> None:
+    """Only where it was asked for."""
+    answer = {"generation": 4, "changes": NOTHING, "log": ["a b", "c"], "log_left_out": 0}
+    assert as_text(answer) == "reloaded: generation 4"
+    assert as_text(answer, with_log=True).split("\n") == [
+        "reloaded: generation 4",
+        "log:",
+        "  a b",
+        "  c",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("answer", "shown"),
+    [
+        ({}, []),
+        ({"log": "text"}, []),
+        ({"log": []}, []),
+        ({"log": [7], "log_left_out": "many"}, ["log:", "  7"]),
+        ({"log": ["a"], "log_left_out": 3}, ["log:", "  (3 lines are left out)", "  a"]),
+        ({"log": ["at error   reload.refused reason=x", "b"]}, ["log:", "  b"]),
+    ],
+    ids=["none", "text", "empty", "odd", "left-out", "refused"],
+)
+def test_the_log_of_any_answer_can_be_shown(answer: Any, shown: list[str]) -> None:
+    """The reason of a refusal, which is printed anyway, is left out."""
+    assert list(log_lines(answer)) == shown
+
+
+def test_the_log_is_bounded() -> None:
+    """The last lines are shown, which tell how the reload ended."""
+    many = [str(number) for number in range(MAX_LOG_LINES + 5)]
+    found = list(log_lines({"log": many, "log_left_out": 2}))
+    assert found[:3] == ["log:", "  (7 lines are left out)", "  5"]
+    assert len(found) == MAX_LOG_LINES + 2
+
+
+def test_the_json_of_both_outcomes_has_the_fields_of_the_table() -> None:
+    """A refusal has a reason in place of changes."""
+    log = {"log": ["a"], "log_left_out": 0}
+    done = as_fields({"ok": True, "generation": 4, "changes": NOTHING, **log})
+    assert mismatch(done, RELOADED) == ""
+    assert (done["result"], done["reason"], done["log"]) == ("success", "", ["a"])
+    refused = as_fields({"ok": False, "reason": "it is faulty", **log})
+    assert mismatch(refused, RELOADED) == ""
+    assert (refused["result"], refused["reason"]) == ("refused", "it is faulty")
+    assert refused["changes"] is None

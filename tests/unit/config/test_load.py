@@ -182,8 +182,8 @@ def test_frozen(accept: Accept) -> None:
         (
             f"[x]\n{ECHO}",
             (
-                'unpd.toml:1: x: unknown table; known here: "daemon", "log", "metrics", "access",'
-                ' "pools", "services", "defaults"'
+                'unpd.toml:1: x: unknown table; known here: "daemon", "control", "log",'
+                ' "metrics", "access", "pools", "services", "defaults"'
             ),
         ),
         (
@@ -224,8 +224,8 @@ def test_frozen(accept: Accept) -> None:
         (
             f'"a\\u001b[2J" = 1\n{ECHO}',
             (
-                'unpd.toml:1: "a\\u001b[2J": unknown key; known here: "daemon", "log", "metrics",'
-                ' "access", "pools", "services", "defaults"'
+                'unpd.toml:1: "a\\u001b[2J": unknown key; known here: "daemon", "control", "log",'
+                ' "metrics", "access", "pools", "services", "defaults"'
             ),
         ),
         (

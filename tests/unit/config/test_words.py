@@ -100,8 +100,8 @@ TEXTS = [
     (
         "[server]\n[services.echo]\n",
         (
-            ':1: server: unknown table; known here: "daemon", "log", "metrics", "access", "pools",'
-            ' "services", "defaults"'
+            ':1: server: unknown table; known here: "daemon", "control", "log",'
+            ' "metrics", "access", "pools", "services", "defaults"'
         ),
     ),
     (
@@ -111,8 +111,8 @@ TEXTS = [
     (
         "[logging]\n[services.echo]\n",
         (
-            ':1: logging: unknown table; known here: "daemon", "log", "metrics", "access", "pools",'
-            ' "services", "defaults"'
+            ':1: logging: unknown table; known here: "daemon", "control", "log",'
+            ' "metrics", "access", "pools", "services", "defaults"'
         ),
     ),
     (

@@ -24,13 +24,17 @@ from unpd.control.verbs import VERBS
 
 REQUESTS = [
     Request("status"),
-    Request("reload", {"all": False}),
-    Request("reload", {"all": True}),
+    Request("reload", {"all": False, "dry_run": True}),
+    Request("reload", {"all": True, "dry_run": False}),
     Request("stop", {"quick": False}),
     Request("stop", {"quick": True}),
     Request("undeny", {"network": "2001:db8::/32"}),
     Request("deny", {"network": "::1", "for": None, "why": "söfort", "kick": True}),
-    Request("reload", {"all": False}, config=("/etc/unpd/unpd.toml", "/srv/ü\udcff.toml")),
+    Request(
+        "reload",
+        {"all": False, "dry_run": False},
+        config=("/etc/unpd/unpd.toml", "/srv/ü\udcff.toml"),
+    ),
 ]
 
 
@@ -55,10 +59,16 @@ def test_the_longest_names_of_a_file_fit_into_a_request() -> None:
     [
         (Request("status"), b'{"version":1,"verb":"status"}\n'),
         (Request("stop", {"quick": True}), b'{"version":1,"verb":"stop","quick":true}\n'),
+        (
+            Request("reload", {"all": True, "dry_run": False}),
+            b'{"version":1,"verb":"reload","all":true}\n',
+        ),
     ],
 )
 def test_a_request_on_the_wire(request_: Request, line: bytes) -> None:
-    """An argument stands beside the verb, and a verb without arguments stands alone."""
+    """An argument stands beside the verb, and a verb without arguments stands alone. A
+    default is left out: a daemon of an earlier version may lack its argument.
+    """
     assert encode_request(request_) == line
 
 

@@ -99,7 +99,7 @@ def test_a_text_is_checked(values: dict[str, str], sentence: str) -> None:
     ("verb", "sentence"),
     [
         ("stop", "unknown argument 'fast': stop takes only quick"),
-        ("reload", "unknown argument 'fast': reload takes only all"),
+        ("reload", "unknown argument 'fast': reload takes only all, dry_run"),
         ("status", "unknown argument 'fast': status takes no argument"),
         ("undeny", "unknown argument 'fast': undeny takes only network"),
     ],

@@ -94,7 +94,7 @@ def test_reload_is_answered_with_its_outcome(every_pool: bool) -> None:
     replaced. The answer comes later.
     """
     master = Master()
-    master.asked("reload", all=every_pool)
+    master.asked("reload", all=every_pool, dry_run=False)
     assert [*master.events] == [ev.ReloadAsked(NUMBER, every_pool)]
     assert master.answers == []
 
@@ -128,7 +128,7 @@ def test_a_verb_without_an_order_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_request_for_this_daemon_is_carried_out(config: tuple[str, ...]) -> None:
     """One of the names of the file is enough, and so is none."""
     master = Master()
-    master.asked("reload", config=config, all=False)
+    master.asked("reload", config=config, all=False, dry_run=False)
     assert [*master.events] == [ev.ReloadAsked(NUMBER)]
 
 

@@ -12,6 +12,7 @@ from unpd.access.rules import Origin
 from unpd.config.access import Access, MaxPressure
 from unpd.config.access_lists import KeyOrigins, list_of
 from unpd.config.addresses import TcpAddress, UdpAddress
+from unpd.config.control import Control, ReadGroup
 from unpd.config.host import this_host
 from unpd.config.load import loads
 from unpd.config.schema import Config, Daemon, LogConfig, Metrics, Pool, ServiceConfig
@@ -82,6 +83,7 @@ EVERY = {WORKERS, SLOW, DISPATCHER, LAUNCHER, EXPORTER}
 
 TABLES: dict[str, type[BaseModel]] = {
     "daemon": Daemon,
+    "control": Control,
     "log": LogConfig,
     "metrics": Metrics,
     "access": Access,
@@ -189,6 +191,8 @@ MASTER_ONLY: dict[tuple[str, str], Any] = {
     ("daemon", "reload_grace_s"): 11.0,
     ("daemon", "start_timeout_s"): 11.0,
     ("daemon", "heartbeat_timeout_s"): 11.0,
+    # Only the master listens for control.
+    ("control", "read_group"): ReadGroup("7", 7),
     # The master alone saves live denials.
     ("access", "state_file"): "/other.json",
     # Sensors have it as a value of their own.

@@ -179,6 +179,14 @@ class ListenerSources:
         except REFUSALS as error:
             raise refusal(wanted, error) from error
 
+    def plan(self, wanted: WantedListener) -> OpenListener:
+        """Return the listener as :meth:`open` would, on a socket that is bound nowhere,
+        or on a duplicate of one that was passed. The caller closes it.
+        """
+        if isinstance(wanted.address, SystemdAddress):
+            return adopted(wanted, self._passed[wanted.address.name][wanted.nth].dup())
+        return OpenListener(wanted, socket.socket(socket.AF_UNIX), wanted.address)
+
 
 def _key(service: str, index: int, address: BoundAddress) -> str:
     """Return the identity of a listener: its address, and for port 0 also its place,

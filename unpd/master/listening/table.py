@@ -18,7 +18,7 @@ PrivilegeError of :meth:`Listeners.prepare`.
 
 import contextlib
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from unpd.config.addresses import InternetAddress, SystemdAddress, TcpAddress
@@ -54,6 +54,10 @@ CLOSE_LOOKS = 64
 """How many listeners one sweep compares with their state at the opening."""
 
 
+_Add = Callable[[WantedListener, Iterable[OpenListener], Iterable[str]], OpenListener]
+"""Makes an added listener: beside which others, of which these keys are kept."""
+
+
 class Listeners:
     """The open listeners. ``sources`` opens new ones."""
 
@@ -80,6 +84,16 @@ class Listeners:
         AddressError (in use, missing) or PrivilegeError in one sentence that names the
         service and the address; StillHeldError if a worker that drains has the address.
         """
+        return self._with(wanted_listeners, self._open)
+
+    def plan(self, wanted_listeners: Iterable[WantedListener]) -> "Listeners":
+        """Return the wanted listeners as :meth:`prepare` does, but open none: the added
+        ones are sockets that are bound nowhere. The caller closes these. AddressError
+        if unpd itself listens on one of their addresses.
+        """
+        return self._with(wanted_listeners, self._plan)
+
+    def _with(self, wanted_listeners: Iterable[WantedListener], add: _Add) -> "Listeners":
         all_wanted = tuple(wanted_listeners)
         kept = {wanted.key for wanted in all_wanted}
         found: dict[str, OpenListener] = {}
@@ -89,7 +103,7 @@ class Listeners:
             for wanted in sorted(all_wanted, key=_is_ours):
                 listener = self.opened.get(wanted.key)
                 if listener is None:
-                    listener = self._open(wanted, (self.opened | found).values(), kept)
+                    listener = add(wanted, (self.opened | found).values(), kept)
                     added.append(listener)
                 _refuse_other_ipv6_only(listener, wanted)
                 found[wanted.key] = replace(listener, wanted=wanted)
@@ -98,6 +112,12 @@ class Listeners:
                 listener.close()
             raise
         return Listeners(self.sources, {wanted.key: found[wanted.key] for wanted in all_wanted})
+
+    def _plan(
+        self, wanted: WantedListener, opened: Iterable[OpenListener], kept: Iterable[str]
+    ) -> OpenListener:
+        refuse_conflict(wanted, opened, kept)
+        return self.sources.plan(wanted)
 
     def _open(
         self, wanted: WantedListener, opened: Iterable[OpenListener], kept: Iterable[str]

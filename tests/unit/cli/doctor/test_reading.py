@@ -1,0 +1,99 @@
+"""How ``unpd doctor`` reads limits, cgroups and the answers of systemd."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from unpd.cli.doctor.facts import Limits
+from unpd.cli.doctor.process_facts import cgroup_limits, kernel_limits, parsed_limits
+from unpd.cli.doctor.unit_facts import described, seconds
+
+LIMITS = """\
+Limit                     Soft Limit           Hard Limit           Units
+Max cpu time              unlimited            unlimited            seconds
+Max processes             128                  256                  processes
+Max open files            1024                 {files:<20} files
+"""
+SHOWN = {
+    "LoadState": "loaded",
+    "Type": "notify",
+    "NotifyAccess": "main",
+    "TimeoutStopUSec": "1min 30s",
+    "KillMode": "mixed",
+    "LimitNOFILE": "524288",
+    "LimitNPROC": "infinity",
+    "User": "unpd",
+}
+
+
+@pytest.mark.parametrize(("files", "found"), [("4096", 4096), ("unlimited", None)])
+def test_the_limits_that_count_are_read(files: str, found: int | None) -> None:
+    """The hard limit of open files, which unpd raises its own to, and the soft one of
+    processes.
+    """
+    limits = parsed_limits(LIMITS.format(files=files), "x")
+    assert limits == Limits(source="x", open_files=found, processes=128)
+    assert parsed_limits("", "x") == Limits(source="x", open_files=None, processes=None)
+
+
+@pytest.mark.parametrize(
+    ("line", "root"), [("0::/a/b", ""), ("8:pids:/a/b", "pids"), ("3:cpu,pids:/a/b", "pids")]
+)
+def test_the_limits_of_all_cgroups_above_are_read(tmp_path: Path, line: str, root: str) -> None:
+    """Of both versions of cgroups; one without a limit is left out."""
+    proc, cgroups = tmp_path / "proc", tmp_path / "cgroup"
+    (proc / "7").mkdir(parents=True)
+    (proc / "7/cgroup").write_text(f"4:memory:/x\n{line}\n")
+    for path, most in (("a/b", "max"), ("a", "200"), ("", "300")):
+        directory = cgroups / root / path
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "pids.max").write_text(f"{most}\n")
+        (directory / "pids.current").write_text("12\n")
+    found = list(cgroup_limits(7, cgroups, proc))
+    assert [(one.limit, one.current) for one in found] == [(200, 12), (300, 12)]
+    assert str(cgroups / root / "a") in found[0].where
+    assert list(cgroup_limits(8, cgroups, proc)) == []
+
+
+def test_the_limits_of_the_kernel_are_settings() -> None:
+    """A setting that cannot be read is no limit."""
+    (one,) = kernel_limits({"kernel.pid_max": "32768"})
+    assert (one.where, one.limit) == ("kernel.pid_max", 32768)
+    assert one.current > 0
+    assert "sysctl -w kernel.pid_max=65536" in one.key
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("15s", 15.0),
+        ("1min 30s", 90.0),
+        ("2h", 7200.0),
+        ("500ms", 0.5),
+        ("1min 500ms", 60.5),
+        ("infinity", math.inf),
+        ("", math.inf),
+        ("3 fortnights", math.inf),
+    ],
+)
+def test_a_span_of_systemd_is_read(text: str, found: float) -> None:
+    """As systemctl writes it."""
+    assert seconds(text) == found
+
+
+def test_a_unit_is_described_by_its_properties() -> None:
+    """Without access for notifications it is as one that does not notify."""
+    unit, limits, reason = described("unpd.service", SHOWN)
+    assert unit is not None
+    assert (unit.type, unit.kill_mode, unit.stop_s, reason) == ("notify", "mixed", 90.0, "")
+    assert unit.user == "unpd"
+    assert limits == Limits(source="unpd.service", open_files=524_288, processes=None)
+    unit, _, _ = described("unpd.service", {**SHOWN, "NotifyAccess": "none"})
+    assert unit is not None
+    assert unit.type == "notify with NotifyAccess=none"
+    assert described("x.service", {"LoadState": "not-found"}) == (
+        None,
+        None,
+        "there is no unit x.service",
+    )

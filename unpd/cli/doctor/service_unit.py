@@ -1,0 +1,48 @@
+"""Checks of the unit of systemd by which unpd runs. Pure."""
+
+from collections.abc import Iterator
+
+from unpd.cli.doctor.facts import Facts, Unit, UnknownFactError
+from unpd.cli.doctor.finding import Finding
+
+NOTIFYING = ("notify", "notify-reload")
+"""The types for which unpd asks systemd for more time while it drains
+(EXTEND_TIMEOUT_USEC= in sd_notify(3)).
+"""
+MARGIN_S = 5.0
+"""What the end of the processes may take beside the grace."""
+LEAST_S = 2.0
+"""How soon unpd asks for more time at the latest, with room for a busy host."""
+
+
+def stop_timeout(facts: Facts) -> Iterator[Finding]:
+    """After TimeoutStopSec= systemd kills what has not ended."""
+    unit, grace_s = _unit(facts), facts.config.daemon.grace_s
+    least_s = LEAST_S if unit.type in NOTIFYING else grace_s + MARGIN_S
+    if unit.stop_s < least_s:
+        yield Finding(
+            subject="TimeoutStopSec",
+            problem="systemd kills unpd before its connections have had their time",
+            found=f"{unit.stop_s:g} s, daemon.grace_s {grace_s:g}, Type={unit.type}",
+            right=f"Type=notify, by which unpd asks for its time; or {grace_s + MARGIN_S:g} s",
+            mend=f"TimeoutStopSec={grace_s + MARGIN_S:g} in [Service] (systemctl edit {unit.name})",
+        )
+
+
+def kill_mode(facts: Facts) -> Iterator[Finding]:
+    """A signal to every process of the unit would end workers beside the order."""
+    unit = _unit(facts)
+    if unit.kill_mode != "mixed":
+        yield Finding(
+            subject="KillMode",
+            problem="systemd signals the workers too, or kills nothing that is left",
+            found=unit.kill_mode,
+            right="mixed: the main process drains its workers, and systemd kills what is left",
+            mend=f"KillMode=mixed in [Service] (systemctl edit {unit.name})",
+        )
+
+
+def _unit(facts: Facts) -> Unit:
+    if facts.unit is None:
+        raise UnknownFactError(facts.unit_unknown)
+    return facts.unit

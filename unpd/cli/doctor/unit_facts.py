@@ -1,0 +1,124 @@
+"""Asks systemd about the unit by which unpd runs, or would run.
+
+Called by :mod:`unpd.cli.doctor.gather`; runs systemctl(1). Raises nothing: the reason
+why there is no unit is returned.
+"""
+
+import math
+import os
+import re
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from unpd.cli.doctor.facts import Limits, Unit
+from unpd.config.host import CONFIG_DIR, instance_of
+
+PROPERTIES = (
+    "LoadState",
+    "Type",
+    "NotifyAccess",
+    "TimeoutStopUSec",
+    "KillMode",
+    "LimitNOFILE",
+    "LimitNPROC",
+    "User",
+)
+PATIENCE_S = 5.0
+NO_SYSTEMD = "this host was not booted with systemd"
+_UNIT = re.compile(r"/([^/]+\.service)$", re.MULTILINE)
+_SPAN = re.compile(r"([0-9.]+) ?([a-z]+)")
+_UNITS_S: Mapping[str, float] = MappingProxyType(
+    {
+        "us": 1e-6,
+        "ms": 1e-3,
+        "s": 1.0,
+        "min": 60.0,
+        "h": 3600.0,
+        "d": 86_400.0,
+        "w": 604_800.0,
+        "month": 2_629_800.0,
+        "y": 31_557_600.0,
+    }
+)
+"""The units of a span as systemctl writes it (systemd.time(7))."""
+
+Answer = tuple[Unit | None, Limits | None, str]
+
+
+def unit(pid: int, config: Path | None) -> Answer:
+    """The unit of the daemon ``pid``, with its limits; for 0 that of a configuration
+    file as the package has it. Otherwise the reason why there is none.
+    """
+    if not os.path.isdir("/run/systemd/system"):  # as sd_booted(3)
+        return None, None, NO_SYSTEMD
+    name = _name(pid, config)
+    if not name:
+        return None, None, "no unit of systemd runs unpd here"
+    shown = _show(name)
+    if shown is None:
+        return None, None, f"systemctl does not tell about {name}"
+    return described(name, shown)
+
+
+def _name(pid: int, config: Path | None) -> str:
+    if not pid:
+        instance = instance_of(config)
+        packaged = "unpd.service" if config == CONFIG_DIR / "unpd.toml" else ""
+        return f"unpd@{instance}.service" if instance else packaged
+    try:
+        found = _UNIT.search(Path(f"/proc/{pid}/cgroup").read_text())
+    except OSError:
+        return ""
+    return found[1] if found else ""
+
+
+def _show(name: str) -> dict[str, str] | None:
+    try:
+        ended = subprocess.run(  # noqa: S603 - a fixed command, and the name of a cgroup
+            ("/usr/bin/env", "systemctl", "show", f"--property={','.join(PROPERTIES)}", "--", name),
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    if ended.returncode:
+        return None
+    lines = (line.partition("=") for line in ended.stdout.splitlines())
+    return {key: value for key, _, value in lines}
+
+
+def described(name: str, shown: Mapping[str, str]) -> Answer:
+    """The unit that these properties of ``systemctl show`` describe."""
+    if shown.get("LoadState") != "loaded":
+        return None, None, f"there is no unit {name}"
+    kind = shown.get("Type", "")
+    found = Unit(
+        name=name,
+        # Without access unpd's messages, also those that ask for more time, are lost.
+        type=kind if shown.get("NotifyAccess") != "none" else f"{kind} with NotifyAccess=none",
+        kill_mode=shown.get("KillMode", ""),
+        stop_s=seconds(shown.get("TimeoutStopUSec", "")),
+        user=shown.get("User", ""),
+    )
+    limits = Limits(
+        source=name,
+        open_files=_limit(shown.get("LimitNOFILE", "")),
+        processes=_limit(shown.get("LimitNPROC", "")),
+    )
+    return found, limits, ""
+
+
+def _limit(text: str) -> int | None:
+    return int(text) if text.isdecimal() else None
+
+
+def seconds(text: str) -> float:
+    """A span such as "1min 30s" in seconds; inf for "infinity" and for no span."""
+    parts = _SPAN.findall(text)
+    if not parts or any(name not in _UNITS_S for _, name in parts):
+        return math.inf
+    return sum(float(number) * _UNITS_S[name] for number, name in parts)

@@ -1,0 +1,95 @@
+"""The text that ``unpd reload --dry-run`` prints: what a reload would change.
+
+Called by unpd.cli.verbs with a preview that has every field of
+:data:`unpd.control.reload_fields.PREVIEW`. Pure. Raises nothing. The text is bounded:
+MAX_LINES lines about keys, about pools and about processes, and a few more.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from unpd.cli.reload_text import MAX_LINES, listed, pool_lines
+from unpd.control.spans import span_text
+from unpd.names import kind_words
+
+Values = dict[str, Any]
+
+_CHANGES = (("added", "would come"), ("removed", "would go"), ("changed", "would change"))
+_LISTENERS = (
+    ("opened", "would open"),
+    ("closed", "would close"),
+    ("changed", "would get other options"),
+)
+
+
+def as_text(preview: Values) -> str:
+    """Return the warnings, then the keys, services, listeners and pools that differ,
+    and the processes that would be replaced.
+    """
+    differs = [
+        *_bounded("keys", list(_keys(preview["keys"]))),
+        *_names("services", preview, _CHANGES),
+        *_names("listeners", preview, _LISTENERS),
+        *_pools(preview["pools"]),
+        *_replaced(preview["replaced"]),
+    ]
+    warnings = (f"warning: {text}" for text in preview["warnings"])
+    return "\n".join([*warnings, *(differs or ["a reload would change nothing"])])
+
+
+def _bounded(what: str, lines: Sequence[str]) -> Iterator[str]:
+    yield from lines[:MAX_LINES]
+    if (more := len(lines) - MAX_LINES) > 0:
+        yield f"and {more} more {what}: see --json"
+
+
+def _keys(keys: Sequence[Values]) -> Iterator[str]:
+    for one in keys:
+        if one["before"] == one["after"]:
+            yield f"{one['key']}: {one['after'] or 'another value'} would change"
+        else:
+            yield f"{one['key']}: {one['before'] or 'nothing'} -> {one['after'] or 'nothing'}"
+
+
+def _names(what: str, preview: Values, verbs: Sequence[tuple[str, str]]) -> Iterator[str]:
+    parts = [
+        f"{listed(preview[f'{what}_{field}'])} {words}"
+        for field, words in verbs
+        if preview[f"{what}_{field}"]
+    ]
+    if parts:
+        yield f"{what}: {'; '.join(parts)}"
+
+
+def _pools(pools: Sequence[Values]) -> Iterator[str]:
+    """The pools that would change: of the others nothing is to be told."""
+    changed = [pool for pool in pools if pool["outcome"] != "unchanged"]
+    return (f"would be: {line}" for line in pool_lines(changed))
+
+
+def _replaced(children: Sequence[Values]) -> Iterator[str]:
+    if not children:
+        return
+    total = sum(child["connections"] for child in children)
+    yield f"{_count(len(children), 'process')} would be replaced or end, {_connections(total)}:"
+    lines = [f"  {_child(child)}" for child in children]
+    yield from _bounded("processes", lines)
+
+
+def _child(child: Values) -> str:
+    place = child["service"] or f"{child['pool']}/{child['index']}"
+    until = "as long as they last" if child["drain_s"] is None else span_text(child["drain_s"])
+    keeps = f", for {until}" if child["connections"] else ""
+    return (
+        f"{kind_words(child['kind'])} {place}, pid {child['pid'] or 'unknown'},"
+        f" {_connections(child['connections'])}{keeps}"
+    )
+
+
+def _connections(number: int) -> str:
+    return _count(number, "connection")
+
+
+def _count(number: int, noun: str) -> str:
+    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{number} {noun if number == 1 else plural}"
