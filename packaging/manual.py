@@ -32,6 +32,7 @@ from unpd.control.status_fields import (
 )
 from unpd.control.verb import Argument
 from unpd.control.verbs import VERBS
+from unpd.control.view_fields import EVENT
 from unpd.log_events.row import LogEvent
 from unpd.log_events.table import EVENTS
 from unpd.metrics.catalog.table import METRICS
@@ -138,6 +139,11 @@ def connection_fields() -> Iterator[str]:
     return _fields_of(CONNECTION)
 
 
+def event_fields() -> Iterator[str]:
+    """An item for each field of a recent event."""
+    return _fields_of(EVENT)
+
+
 def _fields_of(fields: tuple[StatusField, ...]) -> Iterator[str]:
     yield ".Bl -tag -width Ds"
     for path, row in paths(fields):
@@ -222,6 +228,7 @@ PARTS: Mapping[str, Callable[[], Iterator[str]]] = MappingProxyType(
         "the fields of a denial": denial_fields,
         "the fields of an explanation": explanation_fields,
         "the fields of a connection": connection_fields,
+        "the fields of an event": event_fields,
         "the log events": log_events,
         "the metrics": metrics,
         "the reasons": reasons,

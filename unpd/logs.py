@@ -2,7 +2,8 @@
 
 Owns the threshold, the style and the fields that begin each line. Called only by the
 top of each process. Calls a sink (:mod:`unpd.sinks`), and takes the level of each event
-from the table :mod:`unpd.log_events.table`.
+from the table :mod:`unpd.log_events.table`. The command line writes recent events in
+the same words (:func:`stamp`, :func:`in_words`).
 
 A line is formatted once, and its control characters are escaped: no text of a peer can
 make a line or a field of its own. An event that the table lacks is logged as an error:
@@ -42,11 +43,20 @@ several processes must not mix.
 """
 
 
+OnEvent = Callable[[float, Level, str, Mapping[str, Field]], None]
+"""Takes the time since the epoch, the level, the name and the fields of an event."""
+
+
+def _keep_nothing(wall_s: float, level: Level, event: str, fields: Mapping[str, Field]) -> None:
+    """A process that keeps no recent events."""
+
+
 class Log:
     """Writes events to a sink. The fields ``base`` begin every line (role, pool).
     ``connections``: whether the lines about each connection are wanted, which have
     level debug otherwise. ``on_line`` is called with the name and the text of each
-    event that is written.
+    event that is written. ``on_event`` is called for each event that its row calls
+    recent, also where its level is not wanted. The log of a child begins without both.
     """
 
     def __init__(
@@ -58,6 +68,7 @@ class Log:
         self._style: Style = style
         self._base = base
         self.on_line: Callable[[str, str], None] | None = None
+        self.on_event: OnEvent = _keep_nothing
 
     def child(self, **base: Field) -> "Log":
         """Return the log of a forked child, which writes to the same sink in the same
@@ -84,11 +95,14 @@ class Log:
 
     def event(self, event: str, **fields: Field) -> None:
         """Write one line about an event of the table, if its level is wanted."""
+        wall_s = time.time()
         row = EVENTS.get(event)
         known = {**fields, CONNECTIONS: self._connections}
         level = "error" if row is None else row.level_of(known)
+        if row is not None and row.recent:
+            self.on_event(wall_s, level, event, fields)
         if LEVELS.index(level) >= self._threshold:
-            wall_s, all_fields = time.time(), {**self._base, **fields}
+            all_fields = {**self._base, **fields}
             self.sink.put(self._line(wall_s, level, event, all_fields))
             if self.on_line is not None:
                 self.on_line(event, _as_text(wall_s, level, event, all_fields).decode().rstrip())
@@ -106,7 +120,8 @@ class Log:
         return line
 
 
-def _stamp(wall_s: float) -> str:
+def stamp(wall_s: float) -> str:
+    """A time since the epoch as the log writes it, in UTC."""
     whole = int(wall_s)
     return (
         time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
@@ -117,7 +132,7 @@ def _stamp(wall_s: float) -> str:
 def _as_json(wall_s: float, level: Level, event: str, fields: dict[str, Field]) -> bytes:
     # ASCII only: every control character, U+2028 and lone surrogate comes out escaped.
     text = json.dumps(
-        {"time": _stamp(wall_s), "level": level, "event": event, **fields},
+        {"time": stamp(wall_s), "level": level, "event": event, **fields},
         separators=(",", ":"),
         ensure_ascii=True,
     )
@@ -125,7 +140,7 @@ def _as_json(wall_s: float, level: Level, event: str, fields: dict[str, Field]) 
 
 
 def _as_text(wall_s: float, level: Level, event: str, fields: dict[str, Field]) -> bytes:
-    return f"{_stamp(wall_s)} {level:<7} {_as_words(event, fields)}\n".encode(
+    return f"{stamp(wall_s)} {level:<7} {in_words(event, fields)}\n".encode(
         "utf-8", "backslashreplace"
     )
 
@@ -137,7 +152,7 @@ def _as_entry(wall_s: float, level: Level, event: str, fields: dict[str, Field])
     )
     return journal.entry(
         PRIORITIES[level],
-        _as_words(event, fields),
+        in_words(event, fields),
         (("SYSLOG_IDENTIFIER", "unpd"), ("UNPD_EVENT", event), *ours),
     )
 
@@ -147,7 +162,8 @@ _FORMATS: Mapping[Style, Callable[[float, Level, str, dict[str, Field]], bytes]]
 )
 
 
-def _as_words(event: str, fields: dict[str, Field]) -> str:
+def in_words(event: str, fields: Mapping[str, Field]) -> str:
+    """An event with its fields, as a line of text has them."""
     return event + "".join(f" {name}={_as_word(value)}" for name, value in fields.items())
 
 

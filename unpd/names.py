@@ -38,9 +38,10 @@ EXIT_MEANINGS: Mapping[ExitCode, str] = MappingProxyType(
             " failure of unpd itself"
         ),
         ExitCode.USAGE: "wrong usage",
-        ExitCode.NOT_RUNNING: "of status: not running",
+        ExitCode.NOT_RUNNING: "of status and wait: not running",
         ExitCode.DEGRADED: (
-            "of status --check: degraded or not ready; of doctor: something has to be mended"
+            "of status --check: degraded or not ready; of wait: not in time; of doctor:"
+            " something has to be mended"
         ),
         ExitCode.ADDRESS: "an address is in use, missing, or cannot be listened on",
         ExitCode.CANNOT_CREATE: "the pid file, the log file or the control socket cannot be made",
@@ -384,6 +385,16 @@ class ReloadResult(enum.StrEnum):
 
     SUCCESS = "success"
     REFUSED = "refused"
+
+
+class ListenerState(enum.StrEnum):
+    """Whether clients reach a listener, in the status."""
+
+    OPEN = "open"
+    BROKEN = "broken"
+    """It takes no clients: the log and the reasons for which the daemon is degraded
+    tell why.
+    """
 
 
 class PoolOutcome(enum.StrEnum):

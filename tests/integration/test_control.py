@@ -43,8 +43,8 @@ from unpd.kernel.credentials import Credentials
 from unpd.loop import Loop
 
 NO_VERB = (
-    "the verb must be one of stop, reload, status, deny, undeny, denied, explain, connections,"
-    " kick, try"
+    "the verb must be one of stop, reload, status, workers, listeners, events, wait, deny,"
+    " undeny, denied, explain, connections, kick, try"
 )
 ECHO = """
 [services.echo]

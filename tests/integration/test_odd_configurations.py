@@ -52,9 +52,8 @@ def test_a_unix_path_may_have_any_printable_character(launch: Launch, tmp_path: 
         assert clients.converse(str(path), b"hello") == b"hello"
         reload(unpd, text)
     assert unpd.log_events("listener.opened", service="echo", address=f"unix://{path}")
-    assert (
-        f"\n  unix://{path}\n" in unpd.run("status", "--control", str(unpd.control)).stdout.decode()
-    )
+    shown = unpd.run("status", "--control", str(unpd.control)).stdout.decode()
+    assert f"unix://{path}  open   -" in shown
     ended = unpd.run("client", "echo", str(path))
     assert (ended.returncode, ended.stderr) == (0, b"")
     listed = subprocess.run(["ss", "-xlH"], capture_output=True, check=True).stdout

@@ -489,8 +489,10 @@ def test_it_is_shown_to_operators(launch: Launch) -> None:
     with contextlib.ExitStack() as stack:
         begun(stack, unpd.address("cat"))
         shown = unpd.run("status", "--control", str(unpd.control)).stdout.decode()
-        assert "service cat: 1 active, 1 accepted\n" in shown
-        assert f"launcher default/0: ready, pid {launcher(unpd)}, generation 1" in shown
+        cells = [re.split("  +", line) for line in shown.splitlines()]
+        assert ["1", "1"] in [[row[1], row[4]] for row in cells if row[0] == "cat"]
+        (row,) = [row for row in cells if row[0] == "launcher"]
+        assert row[1:5] == ["default/0", str(launcher(unpd)), "ready", "1"]
         assert unpd.get("/readyz").status == 200
         assert unpd.metric("unpd_workers", kind="launcher", pool="default", state="ready") == 1
     assert re.search(

@@ -8,6 +8,7 @@ import signal
 import socket
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -18,6 +19,7 @@ from unpd.access.network import Network
 from unpd.board.layout import Session
 from unpd.core import events as ev
 from unpd.core.model import Child, Slot
+from unpd.kernel.credentials import Credentials
 from unpd.kernel.signals import Reaped, Reaper
 from unpd.logs import Log
 from unpd.loop import Loop
@@ -25,7 +27,7 @@ from unpd.master import shell
 from unpd.master.children.lanes import Lanes
 from unpd.master.shell import KILL_S, Shell
 from unpd.master.systemd.offers import Offers
-from unpd.names import ChildKind, ChildPhase
+from unpd.names import ChildKind, ChildPhase, Fault, MasterPhase
 
 ROW = 3
 CONFIG = """
@@ -139,4 +141,38 @@ def test_no_sum_about_a_sensor_is_lost(tmp_path: Path, monkeypatch: pytest.Monke
         master._take(ev.StopAsked(quick=True, by="a test"))  # noqa: SLF001
         master.run()
         assert counted() == 4
+    os.close(log.sink.fd)
+
+
+def test_a_sweep_tells_of_faults_and_of_peers_that_do_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fault has a line when it begins and when it is over, and a peer of the control
+    socket that was cut off has one.
+    """
+    monkeypatch.setattr(shell, "setproctitle", lambda _: None)
+    file, fault = tmp_path / "unpd.log", (Fault.DENIALS_NOT_SAVED, "a file")
+    log = Log(sinks.Sink(sinks.open_file(str(file))), "info", "json")
+    silent, _ = socks = socket.socketpair()
+    cut_off = [Credentials(41, 42, 43)]
+    control = SimpleNamespace(
+        expire=lambda: [cut_off.pop()] if cut_off else [], mend=lambda: None, path="c.sock"
+    )
+
+    with running(CONFIG.format(path=tmp_path / "echo"), log) as runtime, socks[0], socks[1]:
+        runtime.reaper, runtime.control = ReapingNothing(), cast(Any, control)
+        runtime.faults[fault] = "the disk is full"
+        master = Shell(runtime, cast(Any, NoSignals(silent.fileno())), Offers())
+        master._state.phase = MasterPhase.RUNNING  # noqa: SLF001 - so it forks nothing
+        for _ in range(2):
+            master._sweep()  # noqa: SLF001
+        del runtime.faults[fault]
+        master._sweep()  # noqa: SLF001
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    degraded = [row for row in rows if row["event"] == "daemon.degraded"]
+    assert [row["text"] for row in degraded if row["reason"] == fault[0]] == ["the disk is full"]
+    recovered = [row for row in rows if row["event"] == "daemon.recovered"]
+    assert [row["reason"] for row in recovered] == [fault[0]]
+    (gone,) = [row for row in rows if row["event"] == "control.cut_off"]
+    assert (gone["by_uid"], gone["by_pid"]) == (42, 41)
     os.close(log.sink.fd)

@@ -6,6 +6,7 @@ import json
 import re
 import select
 import string
+import time
 
 import pytest
 from hypothesis import given
@@ -222,6 +223,26 @@ def test_the_log_of_a_child_names_the_child() -> None:
         ("index", 3),
         ("ended", "exit code 1"),
     ]
+
+
+def test_a_recent_event_is_kept_whatever_the_level_of_the_log() -> None:
+    """With its time, its level and its fields; not one that comes too often, one that
+    the table lacks, or one of a child.
+    """
+    memory = MemorySink()
+    log = Log(memory.sink, "error", "text", role="master")
+    kept: list[tuple[object, ...]] = []
+    log.on_event = lambda *event: kept.append(event)
+    before = time.time()
+    log.event("child.spawned", pid=7)
+    log.event("child.unknown", pid=8)
+    log.event("no.such_event")
+    log.child(role="worker").event("child.spawned", pid=9)
+    ((wall_s, *rest),) = kept
+    assert isinstance(wall_s, float)
+    assert before <= wall_s <= time.time()
+    assert rest == ["debug", "child.spawned", {"pid": 7}]
+    assert len(memory.lines) == 1
 
 
 def test_a_child_does_not_finish_the_line_of_its_parent() -> None:

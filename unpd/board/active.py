@@ -37,6 +37,16 @@ def count_in_row(board: Scoreboard, row: int, column: int) -> int:
     return active_of(sane_cells(copied(board, row, column)))
 
 
+def accepted_in_row(board: Scoreboard, row: int) -> int:
+    """Count the connections that the children of one row have accepted, one after the
+    other, of all services.
+    """
+    start = layout.row_start(row) + Row.SERVICES
+    end = start + layout.MAX_SERVICES * Service.size
+    counts = board.words[start + Service.ACCEPTED : end : Service.size].tolist()
+    return sane(sum(map(sane, counts)))
+
+
 def active_of(cells: Sequence[int]) -> int:
     """The open connections in a service's cells of one row. Only damage makes their
     number negative: then it counts as 0.

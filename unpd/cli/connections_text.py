@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from unpd.cli.tables import Columns, Values
+from unpd.cli.tables import table as as_table
 from unpd.control.spans import span_text
-
-Values = dict[str, Any]
 
 _KEYS: Mapping[str, Callable[[Values], Any]] = MappingProxyType(
     {
@@ -29,7 +29,7 @@ _KEYS: Mapping[str, Callable[[Values], Any]] = MappingProxyType(
 number first. A test compares the names with
 :data:`unpd.control.client_verbs.SORT_KEYS`.
 """
-_COLUMNS: Mapping[str, Callable[[Values], str]] = MappingProxyType(
+_COLUMNS: Columns = MappingProxyType(
     {
         "SERVICE": lambda one: one["service"],
         "PEER": lambda one: one["peer"],
@@ -61,12 +61,7 @@ def table(found: Sequence[Values]) -> str:
         for name, text in _COLUMNS.items()
         if name != "TARGET" or any(one["target"] is not None for one in found)
     }
-    rows = [tuple(columns), *(tuple(text(one) for text in columns.values()) for one in found)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
+    return as_table(columns, found)
 
 
 def kicked(answer: Values, *, dry_run: bool) -> str:

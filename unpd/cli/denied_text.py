@@ -5,12 +5,10 @@ Called by unpd.cli.verbs with answers that have every field of their tables in
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 from unpd.cli.output import printable
+from unpd.cli.tables import Values, aligned
 from unpd.kernel.privileges import user_name
-
-Values = dict[str, Any]
 
 _HEADER = ("NETWORK", "REASON", "SINCE", "UNTIL", "BY")
 
@@ -49,12 +47,7 @@ def table(denials: Sequence[Values]) -> str:
     """The list of denials: a line for each."""
     if not denials:
         return "no network is denied"
-    rows = [_HEADER, *map(_row, denials)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
+    return aligned([_HEADER, *map(_row, denials)])
 
 
 def _row(denial: Values) -> tuple[str, ...]:

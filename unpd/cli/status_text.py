@@ -1,24 +1,59 @@
 """The text that ``unpd status`` prints for people.
 
 Called by unpd.cli.verbs with a status that has every field of
-:data:`unpd.control.status_fields.STATUS`. Pure. Raises nothing.
+:data:`unpd.control.status_fields.STATUS`. Calls unpd.cli.workers_text for the tables of
+listeners and processes. Pure. Raises nothing.
 """
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from types import MappingProxyType
 
-Values = dict[str, Any]
+from unpd.cli.tables import Columns, Values, table
+from unpd.cli.workers_text import amount, listeners, number, workers
+
+_SERVICES: Columns = MappingProxyType(
+    {
+        "SERVICE": lambda one: one["name"],
+        "ACTIVE": lambda one: str(one["active"]),
+        "PEAK": lambda one: str(one["peak"]),
+        "LIMIT": lambda one: number(one["limit"]),
+        "ACCEPTED": lambda one: str(one["accepted"]),
+        "ACCEPTED/S": lambda one: _rate(one["accepted_per_s"]),
+        "RECEIVED/S": lambda one: amount(one["received_bytes_per_s"]),
+        "SENT/S": lambda one: amount(one["sent_bytes_per_s"]),
+        "REFUSED": lambda one: str(one["refused"]),
+        "WOULD REFUSE": lambda one: str(one["would_refuse"]),
+        "DATAGRAMS": lambda one: str(one["datagrams_received"]),
+        "ANSWERED": lambda one: str(one["datagrams_sent"]),
+        "DATAGRAMS/S": lambda one: _rate(one["datagrams_per_s"]),
+    }
+)
+_IF_ANY = MappingProxyType(
+    {
+        "WOULD REFUSE": "would_refuse",
+        "DATAGRAMS": "datagrams_received",
+        "ANSWERED": "datagrams_received",
+        "DATAGRAMS/S": "datagrams_received",
+    }
+)
+"""The columns that are left out where this field is 0 for every service."""
 
 
 def as_text(status: Values) -> str:
-    """Return the status: the daemon first, then services, then children."""
-    return "\n".join(
-        [
-            *_daemon(status),
-            *(line for service in status["services"] for line in _service(service)),
-            *map(_child, status["children"]),
-        ]
-    )
+    """Return the status: the daemon first, then tables of its services, listeners and
+    processes.
+    """
+    services = status["services"]
+    open_now = [
+        {"service": service["name"], **listener}
+        for service in services
+        for listener in service["listeners"]
+    ]
+    parts = ["\n".join(_daemon(status))]
+    parts += [_services(services)] if services else []
+    parts += [listeners(open_now)] if open_now else []
+    parts += [workers(status["children"])] if status["children"] else []
+    return "\n\n".join(parts)
 
 
 def _daemon(status: Values) -> Iterator[str]:
@@ -63,27 +98,14 @@ def _count(number: int, word: str) -> str:
     return f"{number} {word if number == 1 else plural}"
 
 
-def _service(service: Values) -> Iterator[str]:
-    received, sent = service["datagrams_received"], service["datagrams_sent"]
-    datagrams = f", {_count(received, 'datagram')}, {sent} answered" if received else ""
-    refused = f", {service['refused']} refused" if service["refused"] else ""
-    if service["would_refuse"]:
-        refused += f", {service['would_refuse']} would be refused"
-    yield (
-        f"service {service['name']}: {service['active']} active, {service['accepted']} accepted"
-        f"{refused}{datagrams}"
-    )
-    for listener in service["listeners"]:
-        queue = listener["queue"]
-        length = f", accept queue {queue['length']} of {queue['limit']}" if queue else ""
-        yield f"  {listener['address']}{length}"
+def _services(services: Sequence[Values]) -> str:
+    columns = {
+        header: cell
+        for header, cell in _SERVICES.items()
+        if header not in _IF_ANY or any(service[_IF_ANY[header]] for service in services)
+    }
+    return table(columns, services)
 
 
-def _child(child: Values) -> str:
-    place = "" if child["kind"] == "exporter" else f" {child['pool']}/{child['index']}"
-    if child["service"] is not None:
-        place = f" {child['service']}"
-    return (
-        f"{child['kind']}{place}: {child['phase']}, pid {child['pid']},"
-        f" generation {child['generation']}, {child['age_s']:.0f} s old"
-    )
+def _rate(per_s: float | None) -> str:
+    return "-" if per_s is None else f"{per_s:.1f}"

@@ -3,7 +3,8 @@ result and prints it.
 
 Called by dispatch; calls :mod:`unpd.control.client`, :mod:`unpd.cli.status_text`,
 :mod:`unpd.cli.reload_text`, :mod:`unpd.cli.preview_text`,
-:mod:`unpd.cli.denied_text`, :mod:`unpd.cli.explained_text` and
+:mod:`unpd.cli.denied_text`, :mod:`unpd.cli.explained_text`,
+:mod:`unpd.cli.workers_text`, :mod:`unpd.cli.events_text` and
 :mod:`unpd.cli.connections_text`.
 ``COMMANDS`` has the names of :data:`unpd.control.verbs.VERBS`, which a test compares.
 Imports no pydantic. Errors: UnpdError, from finding the control socket, from the
@@ -25,11 +26,13 @@ from unpd.access.advice import doubt
 from unpd.cli import (
     connections_text,
     denied_text,
+    events_text,
     explained_text,
     preview_text,
     reload_text,
     status_text,
     trying,
+    workers_text,
 )
 from unpd.cli.configured import config_path, control_path, default_control
 from unpd.cli.output import complain, in_journal, show
@@ -38,6 +41,7 @@ from unpd.config.source import names_of
 from unpd.config.wording import file_shown
 from unpd.control.client import (
     ANSWER_TIMEOUT_S,
+    BrokenOffError,
     ControlClient,
     NotRunningError,
     RefusedError,
@@ -57,6 +61,7 @@ from unpd.control.status_fields import (
     mismatch,
 )
 from unpd.control.verbs import VERBS
+from unpd.control.view_fields import EVENTS, LISTENERS, WAIT, WORKERS
 from unpd.errors import PrivilegeError, UnpdError
 from unpd.names import ExitCode
 
@@ -183,6 +188,63 @@ def status(args: argparse.Namespace) -> int:
     return ExitCode.DEGRADED if args.check and not well else ExitCode.DONE
 
 
+def workers(args: argparse.Namespace) -> int:
+    """``unpd workers``: list the processes."""
+    with contextlib.closing(_connect(args)) as client:
+        children = _checked(client.ask(request_of(args)), WORKERS)["children"]
+    told = {"schema": SCHEMA, "children": children}
+    shown = show(_as_json(told) if args.json else workers_text.workers(children))
+    return ExitCode.DONE if shown else ExitCode.FAILED
+
+
+def listeners(args: argparse.Namespace) -> int:
+    """``unpd listeners``: list the listeners."""
+    with contextlib.closing(_connect(args)) as client:
+        found = _checked(client.ask(request_of(args)), LISTENERS)["listeners"]
+    told = {"schema": SCHEMA, "listeners": found}
+    shown = show(_as_json(told) if args.json else workers_text.listeners(found))
+    return ExitCode.DONE if shown else ExitCode.FAILED
+
+
+def events(args: argparse.Namespace) -> int:
+    """``unpd events``: print each event as it comes. A reader who has gone ends it."""
+    line_of = events_text.as_json if args.json else events_text.as_text
+    with contextlib.closing(_connect(args)) as client:
+        for answer in client.ask_in_parts(request_of(args)):
+            part = _checked(answer, EVENTS)
+            if complaint := events_text.gap(part["missed"]):
+                complain(complaint)
+            text = "\n".join(map(line_of, part["events"]))
+            if text and not show(text):
+                return ExitCode.FAILED
+    return ExitCode.DONE
+
+
+def wait(args: argparse.Namespace) -> int:
+    """``unpd wait``: the exit code is the answer. A daemon that ends meanwhile does not
+    run.
+    """
+    try:
+        with contextlib.closing(_connect(args)) as client:
+            answer = _checked(_answer_of(client, args), WAIT)
+    except NotRunningError as error:
+        complain(str(error))
+        return ExitCode.NOT_RUNNING
+    if not answer["held"]:
+        complain(f"not {args.condition}: {answer['why']}")
+        return ExitCode.DEGRADED
+    return ExitCode.DONE
+
+
+def _answer_of(client: ControlClient, args: argparse.Namespace) -> dict[str, Any]:
+    """The daemon's answer. NotRunningError if it has ended before that."""
+    try:
+        return client.ask(request_of(args))
+    except BrokenOffError:
+        _connect(args).close()
+        raise
+
+
 def deny(args: argparse.Namespace) -> int:
     """``unpd deny``: print what it has done, and warn of an address that looks like a
     network. A process that does not end connections in time is no failure, for the
@@ -296,6 +358,10 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = MappingProxyType(
         "stop": stop,
         "reload": reload,
         "status": status,
+        "workers": workers,
+        "listeners": listeners,
+        "events": events,
+        "wait": wait,
         "deny": deny,
         "undeny": undeny,
         "denied": denied,

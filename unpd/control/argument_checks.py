@@ -20,6 +20,13 @@ def span(text: str) -> object:
     return span_s(text)
 
 
+def timeout(text: str) -> object:
+    """Check a timeout, such as "10s" or "10"."""
+    from unpd.control.spans import timeout_s  # noqa: PLC0415 - see above
+
+    return timeout_s(text)
+
+
 def denial_reason(text: str) -> object:
     """Check the reason of a denial."""
     from unpd.access.denials import checked_reason  # noqa: PLC0415 - see above

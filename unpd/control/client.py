@@ -2,12 +2,13 @@
 
 Called by the verbs of the command line; calls the protocol. Owns one connection.
 Errors: UnpdError in one sentence, for a daemon that cannot be reached, does not answer,
-breaks off, answers nonsense or refuses.
+breaks off, answers nonsense or refuses. An answer in parts is broken off where no line
+says that it is the last.
 
 No call waits for ever on a daemon that is stopped or hung. The daemon answers every
-request at once but a reload, which takes as long as it takes. While the answer to a
-reload is awaited, and the end of a daemon that stops, :meth:`ControlClient.probe` asks
-every few seconds whether the daemon still answers other requests.
+request at once but those that last, such as a reload. While the answer to one of these
+is awaited, and the end of a daemon that stops, :meth:`ControlClient.probe` asks every
+few seconds whether the daemon still answers other requests.
 """
 
 import contextlib
@@ -15,7 +16,8 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +55,33 @@ class RefusedError(UnpdError):
         super().__init__(str(answer.get("reason", "unpd refused without a reason")))
 
 
+class BrokenOffError(UnpdError):
+    """The connection ended before the answer did: the daemon has ended, or does not
+    want this connection.
+    """
+
+
+@contextlib.contextmanager
+def _in_sentences() -> Iterator[None]:
+    """Raise every failure of a conversation as UnpdError."""
+    try:
+        yield
+    except ProtocolError as error:
+        raise UnpdError(str(error)) from error
+    except LineError as error:
+        raise UnpdError(f"the daemon's answer is {error}") from error
+    except OSError as error:
+        raise BrokenOffError(f"unpd broke the connection off: {error.strerror or error}") from error
+
+
 class ControlClient:
     """A connection to the daemon. UnpdError if none can be made."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._lines = LineBuffer(MAX_ANSWER_BYTES)
+        self._complete: deque[bytes] = deque()
+        self._begun = False
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         # A connect to a UNIX socket waits only where the accept queue is full
         # (connect(2)), and then without a limit, but for this one (socket(7)).
@@ -101,29 +125,39 @@ class ControlClient:
         reason, if it refuses; SilentError if it does not answer. ``fds``: a descriptor
         that goes with it, if any.
         """
-        verb = VERBS[request.verb]
-        try:
-            # A broken pipe: the daemon refuses this user. It has answered and closed
-            # the connection before the request came.
-            with contextlib.suppress(BrokenPipeError):
-                line = encode_request(request)
-                sent = socket.send_fds(self._sock, (line,), fds) if fds else 0
-                self._sock.sendall(line[sent:])
-            answer = decode_answer(self._read_line(verb))
-        except ProtocolError as error:
-            raise UnpdError(str(error)) from error
-        except LineError as error:
-            raise UnpdError(f"the daemon's answer is {error}") from error
-        except OSError as error:
-            raise UnpdError(f"unpd broke the connection off: {error.strerror or error}") from error
+        with _in_sentences():
+            self._send(request, fds)
+            return self._read_answer(VERBS[request.verb])
+
+    def ask_in_parts(self, request: Request) -> Iterator[dict[str, Any]]:
+        """Send the request, and yield the lines of its answer as they come. UnpdError
+        as for :meth:`ask`, and if the daemon breaks the answer off.
+        """
+        with _in_sentences():
+            self._send(request)
+            more = True
+            while more:
+                answer = self._read_answer(VERBS[request.verb])
+                self._begun = more = answer.get("more") is True
+                yield answer
+
+    def _send(self, request: Request, fds: Sequence[int] = ()) -> None:
+        # A broken pipe: the daemon refuses this user. It has answered and closed the
+        # connection before the request came.
+        with contextlib.suppress(BrokenPipeError):
+            line = encode_request(request)
+            sent = socket.send_fds(self._sock, (line,), fds) if fds else 0
+            self._sock.sendall(line[sent:])
+
+    def _read_answer(self, verb: Verb) -> dict[str, Any]:
+        answer = decode_answer(self._read_line(verb))
         if not answer["ok"]:
             raise RefusedError(answer)
         return answer
 
     def _read_line(self, verb: Verb) -> bytes:
-        lines = LineBuffer(MAX_ANSWER_BYTES)
         deadline_at = time.monotonic() + ANSWER_TIMEOUT_S
-        while True:
+        while not self._complete:
             left_s = deadline_at - time.monotonic()
             if left_s <= 0:
                 if verb.answered is Answered.AT_ONCE:
@@ -135,12 +169,19 @@ class ControlClient:
             with contextlib.suppress(TimeoutError):
                 piece = self._sock.recv(65536)
                 if not piece:
-                    raise ProtocolError(
-                        "unpd closed the connection without an answer: it has ended, or has too"
-                        " many control connections"
-                    )
-                if complete := lines.feed(piece):
-                    return complete[0]
+                    raise self._broken_off()
+                self._complete.extend(self._lines.feed(piece))
+        return self._complete.popleft()
+
+    def _broken_off(self) -> BrokenOffError:
+        if self._begun:
+            return BrokenOffError(
+                "unpd broke its answer off: it has ended, or this command has not read for too long"
+            )
+        return BrokenOffError(
+            "unpd closed the connection without an answer: it has ended, or has too many control"
+            " connections"
+        )
 
     def _probe_during(self, verb: Verb) -> None:
         try:

@@ -1,6 +1,17 @@
 """The verbs about the life of the daemon: one row each (:mod:`unpd.control.verb`)."""
 
+from unpd.control.argument_checks import timeout
 from unpd.control.verb import Answered, Argument, Verb
+
+CONDITIONS = ("ready", "reloaded", "drained")
+"""For what ``unpd wait`` may wait."""
+
+
+def _condition(text: str) -> object:
+    if text not in CONDITIONS:
+        raise ValueError(f"{text!r} is nothing to wait for: write one of {', '.join(CONDITIONS)}")
+    return text
+
 
 ROWS = (
     Verb(
@@ -87,6 +98,113 @@ ROWS = (
                 type=bool,
                 default=False,
                 help="print the whole status, as JSON",
+            ),
+        ),
+    ),
+    Verb(
+        name="workers",
+        help="list the processes of the daemon",
+        description=(
+            "List the processes of the daemon, but the main process: workers, dispatchers,"
+            " launchers and the exporter, with state, generation, age, connections, processor time,"
+            " memory and last sign of life."
+            " They are looked at once a second; of more than 64, each in its turn."
+        ),
+        answered=Answered.AT_ONCE,
+        changes=False,
+        options=(
+            Argument(
+                name="json",
+                type=bool,
+                default=False,
+                help="print the list as JSON",
+            ),
+        ),
+    ),
+    Verb(
+        name="listeners",
+        help="list the listeners of the daemon",
+        description=(
+            "List the addresses on which the daemon listens: the accept queue of each, its greatest"
+            " length, its limit, and what the kernel dropped there."
+        ),
+        answered=Answered.AT_ONCE,
+        changes=False,
+        options=(
+            Argument(
+                name="json",
+                type=bool,
+                default=False,
+                help="print the list as JSON",
+            ),
+        ),
+    ),
+    Verb(
+        name="events",
+        help="show what happened to the daemon lately",
+        description=(
+            "Show what happened to the daemon lately: processes that were spawned, became ready or"
+            " ended, reloads and their results, faults that began or are over, and what operators"
+            " did."
+            " These are the last 1,000 lines of the main process for the log, those of level debug"
+            " included."
+        ),
+        answered=Answered.IN_PARTS,
+        changes=False,
+        arguments=(
+            Argument(
+                name="follow",
+                type=bool,
+                default=False,
+                help=(
+                    "show those that come from now on, until the command is interrupted or the"
+                    " daemon ends"
+                ),
+            ),
+        ),
+        options=(
+            Argument(
+                name="json",
+                type=bool,
+                default=False,
+                help="print each event as a line of JSON",
+            ),
+        ),
+    ),
+    Verb(
+        name="wait",
+        help="wait until the daemon is ready, reloaded or drained",
+        description=(
+            "Wait until a condition holds."
+            " ready: the daemon has started, every service has a ready process and a listener that"
+            " clients reach, and no process keeps dying early."
+            " reloaded: no reload is under way, and the last one succeeded, if there was one; if it"
+            " was refused, the command fails with its reason."
+            " drained: no process of an earlier generation is left, nor one that was retired"
+            " otherwise."
+            " The exit code is 0 when the condition holds, 4 when it does not in time or the daemon"
+            " stops, 3 if no daemon runs, and 1 for a refused reload and other failures."
+        ),
+        answered=Answered.LATER,
+        changes=False,
+        arguments=(
+            Argument(
+                name="condition",
+                type=str,
+                placeholder="|".join(CONDITIONS),
+                operand=True,
+                check=_condition,
+                help=f"{', '.join(CONDITIONS[:-1])} or {CONDITIONS[-1]}",
+            ),
+            Argument(
+                name="timeout",
+                type=str,
+                placeholder="TIME",
+                check=timeout,
+                help=(
+                    "wait no longer than this: seconds, or a time such as 90s, 10m, 2h or 1d; 0"
+                    " only looks (default: without end)"
+                ),
             ),
         ),
     ),

@@ -10,6 +10,10 @@ values out. Errors: ProtocolError and no other, whatever the bytes are.
 "ok": false, "reason": "..."}``. Arguments of a verb stand beside it:
 ``{"version": 1, "verb": "stop", "quick": true}``.
 
+The answer to a verb of the sort :attr:`~unpd.control.verb.Answered.IN_PARTS` has
+several lines, each of them a whole answer. In the last one ``more`` is false. Where
+that line is missing, the answer was broken off.
+
 A request may name the configuration file of the daemon that it means, so that it cannot
 reach another daemon by mistake: ``"config": ["/etc/unpd/unpd.toml"]`` has every
 absolute name of the file that the asking process knows (a symbolic link gives it a

@@ -6,11 +6,17 @@ hands each request to the master's shell. Errors: CannotCreateError at the start
 afterwards a connection that fails is closed, and a request that makes no sense is
 answered with the reason.
 
+An answer may have several lines (:meth:`ControlServer.answer_in_parts`), such as that
+to a command that follows the events. A peer gets the next line when it has taken the
+one before, so that it holds up nobody and fills no memory, and is cut off if it takes
+none for PEER_TIMEOUT_S.
+
 The file's owner and mode (0660, the master's own user and group) say which processes
 may connect; with control.read_group so may the members of that group, by an access
 control list. :mod:`unpd.control.callers` decides which of them may ask for what.
 """
 
+import contextlib
 import errno
 import os
 import select
@@ -18,7 +24,7 @@ import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 from unpd.config.control import ReadGroup
 from unpd.control import verbs
@@ -88,11 +94,24 @@ class PendingRequest:
     descriptor: int | None = None
 
 
+class Parts(Protocol):
+    """The lines of an answer that has several: the fields of each. ``more`` is among
+    them, false in the last line.
+    """
+
+    def next(self) -> Mapping[str, Any] | None:
+        """The next line; None while there is nothing new."""
+
+    def last(self) -> Mapping[str, Any]:
+        """The last line, because the daemon ends."""
+
+
 @dataclass(slots=True)
 class Peer:
     """One connection. ``waiting``: its request is complete, and the daemon has yet to
-    answer it. ``descriptor``: the one that came with the request. ``looks``: it may
-    only look.
+    answer it. ``descriptor``: the one that came with the request. ``parts``: the lines
+    that are left of its answer, None for an answer of one line. ``looks``: it may only
+    look.
     """
 
     sock: socket.socket
@@ -103,6 +122,7 @@ class Peer:
     unsent: bytes = b""
     waiting: bool = False
     descriptor: int | None = None
+    parts: Parts | None = None
 
 
 class ControlServer:
@@ -200,8 +220,10 @@ class ControlServer:
 
     def _ready(self, number: int, events: int) -> None:
         peer = self._peers[number]
-        if events & select.EPOLLOUT:
+        if events & select.EPOLLOUT and peer.unsent:
             self._write(number, peer)
+        elif events & select.EPOLLOUT:
+            self._go_on(number, peer)
         elif not self._read(number, peer):
             self._close(number)
 
@@ -255,9 +277,46 @@ class ControlServer:
         """Answer request ``number``. If its peer has gone, the answer is dropped."""
         peer = self._peers.get(number)
         if peer is not None:
-            peer.unsent = encode_answer(**fields)
-            peer.deadline_at = now() + PEER_TIMEOUT_S
-            self._write(number, peer)
+            self._send(number, peer, fields)
+
+    def answer_in_parts(self, number: int, parts: Parts) -> None:
+        """Answer request ``number`` with the lines of ``parts``, one at a time."""
+        peer = self._peers.get(number)
+        if peer is not None:
+            peer.parts = parts
+            self._go_on(number, peer)
+
+    @property
+    def followers(self) -> int:
+        """How many peers have an answer in parts that has not ended."""
+        return sum(peer.parts is not None for peer in self._peers.values())
+
+    def is_waited_for(self, number: int) -> bool:
+        """Whether the peer of request ``number`` is still there."""
+        return number in self._peers
+
+    def go_on(self) -> None:
+        """Send every peer the next line of its parts, if there is one and the peer has
+        taken the line before. Called in each turn of the loop.
+        """
+        for number, peer in list(self._peers.items()):
+            if peer.parts is not None and not peer.unsent:
+                self._go_on(number, peer)
+
+    def _go_on(self, number: int, peer: Peer) -> None:
+        fields = peer.parts.next() if peer.parts else None
+        if fields is None:
+            # Nothing is awaited of this peer but its end.
+            self._loop.watch(peer.sock.fileno(), 0, lambda _: self._close(number))
+            return
+        if not fields["more"]:
+            peer.parts = None
+        self._send(number, peer, fields)
+
+    def _send(self, number: int, peer: Peer, fields: Mapping[str, Any]) -> None:
+        peer.unsent = encode_answer(**fields)
+        peer.deadline_at = now() + PEER_TIMEOUT_S
+        self._write(number, peer)
 
     def _write(self, number: int, peer: Peer) -> None:
         try:
@@ -265,8 +324,8 @@ class ControlServer:
         except BlockingIOError:
             pass
         except OSError:
-            peer.unsent = b""
-        if peer.unsent:
+            peer.unsent, peer.parts = b"", None
+        if peer.unsent or peer.parts:
             self._loop.watch(
                 peer.sock.fileno(), select.EPOLLOUT, lambda events: self._ready(number, events)
             )
@@ -280,15 +339,18 @@ class ControlServer:
         if peer.descriptor is not None:
             os.close(peer.descriptor)
 
-    def expire(self) -> None:
+    def expire(self) -> list[Credentials]:
         """Close peers that took too long (one whose request waits for the daemon has
-        the daemon's time), and listen again after a failed accept. Called once a
-        second.
+        the daemon's time), and listen again after a failed accept. Return those that
+        did not read their answer. Called once a second.
         """
         self._listen()
+        cut_off = []
         for number, peer in list(self._peers.items()):
             if peer.deadline_at <= now() and (peer.unsent or not peer.waiting):
+                cut_off += [peer.credentials] if peer.unsent else []
                 self._close(number)
+        return cut_off
 
     def mend(self) -> ControlRepair | None:
         """Make the socket again if its file was removed or replaced. None if clients
@@ -312,9 +374,13 @@ class ControlServer:
 
     def close(self) -> None:
         """Stop listening, remove the socket's file and close every connection without
-        an answer.
+        an answer; one that follows gets its last line, if that finds room.
         """
-        for number in list(self._peers):
+        for number, peer in list(self._peers.items()):
+            if peer.parts is not None and not peer.unsent:
+                with contextlib.suppress(OSError):
+                    line = encode_answer(**peer.parts.last())
+                    peer.sock.send(line, socket.MSG_NOSIGNAL)
             self._close(number)
         self._loop.forget(self._sock.fileno())
         sockets.remove_path(self._sock, self._inode)

@@ -37,6 +37,13 @@ def span_s(text: str) -> int:
     return seconds
 
 
+def timeout_s(text: str) -> int:
+    """The seconds of a timeout: a span, or seconds alone, as the timeouts of other
+    commands have them; 0 is no time at all. ValueError.
+    """
+    return int(text) if re.fullmatch("[0-9]{1,9}", text) else span_s(text)
+
+
 def span_text(seconds: float) -> str:
     """A span for people, in at most two units; it is not shorter than the span."""
     for (unit, size_s), (smaller, part_s) in itertools.pairwise(_SHOWN):

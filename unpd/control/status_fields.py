@@ -13,7 +13,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from unpd.names import ChildKind, ChildPhase, Fault, MasterPhase, PoolOutcome, ReloadResult
+from unpd.names import (
+    ChildKind,
+    ChildPhase,
+    Fault,
+    ListenerState,
+    MasterPhase,
+    PoolOutcome,
+    ReloadResult,
+)
 
 SCHEMA = 1
 
@@ -62,10 +70,24 @@ _RETIRED = (
 )
 _QUEUE = (
     StatusField("length", "integer", "How many connections wait to be accepted."),
-    StatusField("limit", "integer", "How many may wait."),
+    StatusField(
+        "max", "integer", "The greatest length since the start; it is looked at once a second."
+    ),
+    StatusField(
+        "limit", "integer", "How many may wait: the backlog, as far as net.core.somaxconn lets it."
+    ),
 )
-_LISTENERS = (
+LISTENERS = (
     StatusField("address", "text", "The address, with the port that the kernel chose for 0."),
+    StatusField("kind", "text", "tcp, udp, unix or unixgram."),
+    StatusField("state", "text", f"{' or '.join(ListenerState)}: whether clients reach it."),
+    StatusField(
+        "drops",
+        "integer",
+        "How many connections or datagrams the kernel has dropped since the socket was opened,"
+        " mostly because its queue was full.",
+        "a UNIX socket, which makes its senders wait instead",
+    ),
     StatusField(
         "queue",
         "object",
@@ -78,6 +100,22 @@ _SERVICES = (
     StatusField("name", "text", "The name of the service."),
     StatusField("accepted", "integer", "How many connections it has accepted."),
     StatusField("active", "integer", "How many connections are open."),
+    StatusField(
+        "peak",
+        "integer",
+        "How many were open at most in the last minute; they are counted once a second.",
+    ),
+    StatusField("limit", "integer", "How many may be open: max_connections.", "there is no limit"),
+    StatusField(
+        "accepted_per_s",
+        "number",
+        "How many connections it has accepted in a second, over the last seconds.",
+        "the daemon, or the service, is too young",
+    ),
+    StatusField("received_bytes", "integer", "How many bytes came on its connections."),
+    StatusField("received_bytes_per_s", "number", "The same in a second.", "as for accepted_per_s"),
+    StatusField("sent_bytes", "integer", "How many bytes it has sent on its connections."),
+    StatusField("sent_bytes_per_s", "number", "The same in a second.", "as for accepted_per_s"),
     StatusField("refused", "integer", "How many connections and datagrams it has refused."),
     StatusField(
         "would_refuse",
@@ -85,10 +123,13 @@ _SERVICES = (
         "How many it has let in, because the reason to refuse them is only observed.",
     ),
     StatusField("datagrams_received", "integer", "How many datagrams have come."),
+    StatusField(
+        "datagrams_per_s", "number", "How many of them in a second.", "as for accepted_per_s"
+    ),
     StatusField("datagrams_sent", "integer", "How many of them were answered."),
-    StatusField("listeners", "list", "Its listeners.", fields=_LISTENERS),
+    StatusField("listeners", "list", "Its listeners.", fields=LISTENERS),
 )
-_CHILDREN = (
+CHILDREN = (
     StatusField("kind", "text", f"{' or '.join(ChildKind)}."),
     StatusField("pool", "text", "The name of its pool."),
     StatusField("index", "integer", "Its place in the pool, from 0."),
@@ -103,6 +144,42 @@ _CHILDREN = (
     StatusField("birth", "integer", "The serial number of its start."),
     StatusField("pid", "integer", "The process.", "it has just been reaped"),
     StatusField("age_s", "number", "How long it has lived, in seconds."),
+    StatusField(
+        "connections",
+        "integer",
+        "How many connections it serves now.",
+        "it is the exporter",
+    ),
+    StatusField(
+        "accepted",
+        "integer",
+        "How many connections it has accepted.",
+        "it is the exporter",
+    ),
+    StatusField(
+        "cpu_percent",
+        "number",
+        "How much of one processor it has used in the last seconds.",
+        "it is too young",
+    ),
+    StatusField(
+        "cpu_s",
+        "number",
+        "The processor time that it has used, in seconds, without that of its own children.",
+        "it is too young, or /proc hides it",
+    ),
+    StatusField(
+        "memory_bytes",
+        "integer",
+        "Its memory in RAM, pages that it shares with the main process included.",
+        "as for cpu_s",
+    ),
+    StatusField(
+        "heartbeat_age_s",
+        "number",
+        "How long ago its last sign of life was, in seconds.",
+        "it has given none yet",
+    ),
 )
 STATUS = (
     StatusField("schema", "integer", f"The number of this list of fields: {SCHEMA}."),
@@ -147,7 +224,7 @@ STATUS = (
     ),
     StatusField("services", "list", "The services.", fields=_SERVICES),
     StatusField(
-        "children", "list", "The processes that the main process started.", fields=_CHILDREN
+        "children", "list", "The processes that the main process started.", fields=CHILDREN
     ),
 )
 

@@ -31,6 +31,8 @@ class Answered(enum.Enum):
     AT_ONCE = "at once"
     LATER = "later"
     """When the outcome is known; until then the asking process waits."""
+    IN_PARTS = "in parts"
+    """With several lines. ``more`` is false in the last of them."""
 
 
 TYPES: Mapping[type, str] = MappingProxyType({bool: "true or false", str: "text"})

@@ -1,9 +1,9 @@
 """Reads proc(5): how many children of a process are zombies, which children of our own
-live, and whether a process descends from us.
+live, what a process uses, and whether it descends from us.
 
-Owns nothing. Called by the exporter at each scrape, by the control socket at each
-connection, and at the end of the master. Calls nothing of unpd. Raises nothing for a
-process that has ended or is hidden.
+Owns nothing. Called by the exporter at each scrape, by the master's sweep, by the
+control socket at each connection, and at the end of the master. Calls nothing of unpd.
+Raises nothing for a process that has ended or is hidden.
 
 Where /proc is mounted with hidepid=invisible (ProtectProc= of systemd.exec(5)), it
 hides the processes of other users, and those of our own user that are not dumpable or
@@ -17,6 +17,7 @@ hidden.
 """
 
 import os
+import resource
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -40,6 +41,26 @@ class Stat:
     state: str
     parent: int
     started: int
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a process uses. ``cpu_s``: the processor time of all its threads since its
+    start, in steps of a clock tick, 10 ms. ``resident_bytes``: its memory that is in
+    RAM, pages that it shares with others included.
+    """
+
+    cpu_s: float
+    resident_bytes: int
+
+
+def usage(pid: int) -> Usage | None:
+    """What the process ``pid`` uses; None if we cannot see it. Takes about 10 us."""
+    fields = _stat_fields(pid)
+    if fields is None:
+        return None
+    ticks = int(fields[11]) + int(fields[12])
+    return Usage(ticks / os.sysconf("SC_CLK_TCK"), int(fields[21]) * resource.getpagesize())
 
 
 def zombie_children(pid: int) -> int | None:
@@ -168,9 +189,17 @@ def _children(pid: int) -> list[int]:
 
 
 def _stat(pid: int) -> Stat | None:
-    """The process ``pid``; None if we cannot see it.
+    """The process ``pid``; None if we cannot see it."""
+    fields = _stat_fields(pid)
+    if fields is None:
+        return None
+    return Stat(fields[0].decode("ascii"), int(fields[1]), int(fields[19]))
 
-    The fields follow the name in brackets, which may itself hold spaces and brackets.
+
+def _stat_fields(pid: int) -> list[bytes] | None:
+    """The fields of /proc/PID/stat from the third on, the state; None if we cannot see
+    the process. They follow the name in brackets, which may itself hold spaces and
+    brackets.
     """
     try:
         fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
@@ -182,5 +211,4 @@ def _stat(pid: int) -> Stat | None:
         return None
     finally:
         os.close(fd)
-    fields = stat.rpartition(b")")[2].split()
-    return Stat(fields[0].decode("ascii"), int(fields[1]), int(fields[19]))
+    return stat.rpartition(b")")[2].split()

@@ -87,6 +87,7 @@ ROWS: tuple[LogEvent, ...] = (
         ("pid", "ended"),
         "The main process reaped an orphan that it had not forked: of a container whose process"
         " 1 it is, or of a child.",
+        recent=False,
     ),
     LogEvent(
         "channel.broken",

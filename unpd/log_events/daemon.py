@@ -98,6 +98,29 @@ ROWS: tuple[LogEvent, ...] = (
         " processes since the last one.",
         "If it is a child of the daemon, it may have been taken over: find out what the process"
         " does.",
+        recent=False,
+    ),
+    LogEvent(
+        "control.cut_off",
+        "info",
+        ("by_uid", "by_pid"),
+        "The process `by_pid` of the user `by_uid` had an answer over the control socket that it"
+        " did not read for 5 seconds: the connection was closed.",
+        recent=False,
+    ),
+    LogEvent(
+        "daemon.degraded",
+        "warning",
+        ("reason", "text"),
+        "The daemon has the fault that `text` names, for one of the reasons of the metric"
+        " `unpd_degraded`; it looks once a second, so that a shorter fault has no such line.",
+        "Look at `text`, and at the lines before.",
+    ),
+    LogEvent(
+        "daemon.recovered",
+        "info",
+        ("reason", "text"),
+        "The fault that `text` names is over.",
     ),
     LogEvent(
         "control.readers",
@@ -136,6 +159,7 @@ ROWS: tuple[LogEvent, ...] = (
         " its `deny_time_s`, unless `refused` says why not; the first connection of a network has a"
         " line at once, the next ones are summed up once a second, and so are those of the `others`"
         " beyond 32 networks.",
+        recent=False,
     ),
     LogEvent(
         "denial.kicked",
@@ -262,6 +286,7 @@ ROWS: tuple[LogEvent, ...] = (
         " last line, at most one a second, and how often one came if it was more than once;"
         " `suppressed` is how many came beside the first of each name.",
         "Find out which program sends it, and which signal it should send.",
+        recent=False,
     ),
     # the service manager
     LogEvent(

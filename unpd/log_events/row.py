@@ -38,6 +38,9 @@ class LogEvent:
     names in backticks; ``what_to_do`` is "" if the operator has nothing to do. If
     ``debug_unless`` names a field, a line in which that field is false has level debug;
     if it names the key CONNECTIONS, so has every line while that key is false.
+
+    ``recent`` is false for an event that may come too often for ``unpd events``, which
+    shows the last events of the main process. Those of children are in the log only.
     """
 
     name: str
@@ -47,6 +50,7 @@ class LogEvent:
     what_to_do: str = ""
     optional: tuple[str, ...] = ()
     debug_unless: str = ""
+    recent: bool = True
 
     def level_of(self, fields: Mapping[str, Field]) -> Level:
         """The level of a line with these fields."""

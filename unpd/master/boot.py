@@ -45,6 +45,7 @@ from unpd.master import boards, left_behind
 from unpd.master.listening.sources import ListenerSources
 from unpd.master.listening.table import Listeners
 from unpd.master.perform import log_listener, log_notes
+from unpd.master.recent_events import RecentEvents
 from unpd.master.runtime import Deployment, Runtime
 from unpd.master.shell import Shell
 from unpd.master.signalling import Signalling
@@ -142,6 +143,8 @@ def serve(
     lock of the pid file. UnpdError if the daemon cannot start.
     """
     setproctitle(f"{MASTER_TITLE} starting")
+    recent_events = RecentEvents()
+    log.on_event = recent_events.note
     since = ticks_since_boot()
     _check_surroundings()
     _protect(identity, log)
@@ -155,6 +158,7 @@ def serve(
         undo.callback(deployment.listeners.close)
         runtime = _make_runtime(deployment, load, identity, log, starter)
         runtime.config_names = names_of(loaded.path)
+        runtime.recent_events = recent_events
         runtime.deny_list.use_file(loaded.config.access.state_file, now())
         undo.callback(lambda: runtime.deny_list.close(now()))
         for listener in deployment.listeners.opened.values():

@@ -17,10 +17,10 @@ from unpd.control.verb import VerbError
 from unpd.control.verbs import VERBS
 from unpd.core import events as ev
 from unpd.core.model import State
-from unpd.master import denying, explaining, kicking, listing, trying
+from unpd.master import denying, explaining, following, kicking, listing, trying, waiting
 from unpd.master.reload_preview import preview
 from unpd.master.runtime import Runtime
-from unpd.master.status import status
+from unpd.master.status import children, listeners, status
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Order:
 
 
 Fields = Mapping[str, Any] | None
-"""The fields of an answer; None if it comes later, with the outcome."""
+"""The fields of an answer; None if it comes later, with the outcome, or in parts."""
 
 
 def _stop(order: Order) -> Fields:
@@ -58,6 +58,24 @@ def _reload(order: Order) -> Fields:
 
 def _status(order: Order) -> Fields:
     return {"status": status(order.runtime, order.state)}
+
+
+def _workers(order: Order) -> Fields:
+    return {"children": children(order.runtime, order.state)}
+
+
+def _listeners(order: Order) -> Fields:
+    return {"listeners": listeners(order.runtime)}
+
+
+def _events(order: Order) -> Fields:
+    following.follow(order.runtime, order.pending)
+    return None
+
+
+def _wait(order: Order) -> Fields:
+    waiting.begin(order.runtime, order.pending)
+    return None
 
 
 def _deny(order: Order) -> Fields:
@@ -96,6 +114,10 @@ ORDERS: Mapping[str, Callable[[Order], Fields]] = MappingProxyType(
         "stop": _stop,
         "reload": _reload,
         "status": _status,
+        "workers": _workers,
+        "listeners": _listeners,
+        "events": _events,
+        "wait": _wait,
         "deny": _deny,
         "undeny": _undeny,
         "denied": _denied,

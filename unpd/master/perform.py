@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from unpd.board import layout
+from unpd.board.active import accepted_in_row
 from unpd.board.columns import ColumnsExhaustedError
 from unpd.board.memory import Entry, rows_bound
 from unpd.config.plan import restart_needed
@@ -114,7 +115,12 @@ def _free_row(runtime: Runtime) -> int | None:
 def _register(runtime: Runtime, child: Child, row: int, forked: Forked) -> None:
     slot = child.slot
     runtime.processes[child.birth] = ChildProcess(
-        child=child, pid=forked.pid, pidfd=forked.pidfd, row=row, channel=forked.channel
+        child=child,
+        pid=forked.pid,
+        pidfd=forked.pidfd,
+        row=row,
+        channel=forked.channel,
+        accepted_before=accepted_in_row(runtime.board, row),
     )
     runtime.birth_by_pid[forked.pid] = child.birth
     reports.watch(runtime, child.birth)

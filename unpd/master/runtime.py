@@ -29,9 +29,12 @@ from unpd.master.columns import BoardColumns
 from unpd.master.deny_list import DenyList
 from unpd.master.listening.table import Listeners
 from unpd.master.peaks import Peaks
+from unpd.master.rates import Rates
+from unpd.master.recent_events import RecentEvents
 from unpd.master.reload_log import ReloadLog
 from unpd.master.reload_report import ReloadReport
 from unpd.master.sensor_lines import SensorLines
+from unpd.master.usages import Usages
 from unpd.names import Fault
 from unpd.worker.selection import Kick
 
@@ -72,7 +75,8 @@ class ChildProcess:
     log file; the first of these orders was sent. ``log_late_at``: when the master logs
     that it has not switched, None if it has no order or the master has done so.
     ``ordered``: whether the master has sent it a signal. ``left_by``: the signal that
-    ended it, as it says itself.
+    ended it, as it says itself. ``accepted_before``: how many connections the children
+    before it in its row had accepted.
     """
 
     child: Child
@@ -85,6 +89,7 @@ class ChildProcess:
     log_late_at: float | None = None
     ordered: bool = False
     left_by: str = ""
+    accepted_before: int = 0
     unanswered: deque[Question] = field(default_factory=deque)
 
 
@@ -117,6 +122,17 @@ class KickRequest:
     asking: int = 0
     ended: int = 0
     silent: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Wait:
+    """A request that waits for a condition. ``request``: its number. ``late_at``: when
+    it is answered anyway, inf: never.
+    """
+
+    request: int
+    condition: str
+    late_at: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -160,14 +176,18 @@ class Runtime:
     birth; ``birth_by_pid`` has their births by pid. ``lanes``: what dispatchers leave
     to their successors. ``sources``: the counts for the limits. ``deny_list``: the live
     denials; ``kicks``: the requests to end connections that are not answered yet;
-    ``listings``: those for pages of connections. ``sensed``: the reports about clients
+    ``listings``: those for pages of connections; ``waits``: those that wait for a
+    condition. ``sensed``: the reports about clients
     of sensors that wait for their turn: service and address. ``faults``
     has one sentence for each fault that the core does not see, by the fault and the
     part that has it. ``config_names`` are the absolute names of the configuration file,
     none for the built-in default. ``last_reload`` is the last one that has ended,
     ``report`` what the last one that succeeded has changed, ``reload_log`` the lines of
-    the last one. ``peaks``: the samples of
-    open connections. ``sensor_lines``: the lines about sensors.
+    the last one. ``peaks``: the samples of open connections. ``queue_peaks``: the
+    longest accept queue at a sample since the start, by the key of the listener.
+    ``rates``: what the services do in a second. ``usages``: what the children use.
+    ``recent_events``: the last ones that the log got. ``sensor_lines``: the lines about
+    sensors.
     """
 
     deployment: Deployment
@@ -197,8 +217,13 @@ class Runtime:
     faults: dict[tuple[Fault, str], str] = field(default_factory=dict)
     events: deque[ev.Event] = field(default_factory=deque)
     peaks: Peaks = field(default_factory=Peaks)
+    queue_peaks: dict[str, int] = field(default_factory=dict)
+    rates: Rates = field(default_factory=Rates)
+    usages: Usages = field(default_factory=Usages)
+    recent_events: RecentEvents = field(default_factory=RecentEvents)
     kicks: list[KickRequest] = field(default_factory=list)
     listings: list[Listing] = field(default_factory=list)
+    waits: list[Wait] = field(default_factory=list)
     sensed: dict[tuple[str, str], None] = field(default_factory=dict)
     deny_list: DenyList = field(init=False)
     sensor_lines: SensorLines = field(init=False)

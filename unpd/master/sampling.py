@@ -1,7 +1,7 @@
 """Samples what the master measures once a second: the accept queues, the datagrams that
-the kernel dropped, the open connections, how busy the machine is, its own process, its
-faults, the wanted workers, the services out of reach, and the heartbeats of its
-children. Writes the master's own heartbeat.
+the kernel dropped, the open connections, how busy the machine is, its own process and
+those of its children, its faults, the wanted workers, the services out of reach, and
+the heartbeats of its children. Writes the master's own heartbeat.
 
 Called by the shell's sweep. :func:`sample` and :func:`show_state` write the master's
 words of the board.
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from unpd.board import layout
 from unpd.board.active import active_by_service
+from unpd.board.totals import totals_of
 from unpd.config.addresses import takes_datagrams
 from unpd.config.schema import Config
 from unpd.core import events as ev
@@ -33,19 +34,25 @@ _PAGE_BYTES = resource.getpagesize()
 def sample(runtime: Runtime) -> None:
     """Write the accept queues, the peaks of open connections, and the figures of the
     master's process: heartbeat, signals, dropped log lines, time, memory and
-    descriptors.
+    descriptors. Keep the longest queues, what the services have done, and what the
+    children use.
     """
     words = runtime.board.words
+    longest, runtime.queue_peaks = runtime.queue_peaks, {}
     for key, listener in runtime.deployment.listeners.opened.items():
+        queue = tcp_info.accept_queue(listener.sock)
+        if queue is not None:
+            runtime.queue_peaks[key] = max(queue[0], longest.get(key, 0))
         if listener.wanted.service == METRICS:
             continue
-        queue = tcp_info.accept_queue(listener.sock)
         if queue is not None:
             word = layout.Master.LISTEN_QUEUES + 2 * runtime.columns.listeners.column(key)
             words[word], words[word + 1] = queue
         if takes_datagrams(listener.address):
             _sample_drops(runtime, key, listener)
     _sample_peaks(runtime)
+    pids = {birth: process.pid for birth, process in runtime.processes.items()}
+    runtime.usages.take(pids, now())
     sample_machine(words, runtime.deployment.config)
     words[layout.Master.BEAT_NS] = int(now() * layout.NS)
     words[layout.Master.SIGCHLD] = runtime.reaper.calls
@@ -93,8 +100,10 @@ def _sample_drops(runtime: Runtime, key: str, listener: OpenListener) -> None:
 
 
 def _sample_peaks(runtime: Runtime) -> None:
-    """Write the peak of each service."""
+    """Write the peak of each service, and keep its totals."""
     columns = runtime.columns.services.by_name
+    totals = {name: totals_of(runtime.board, column) for name, column in columns.items()}
+    runtime.rates.take(totals, now())
     counts = active_by_service(runtime.board, columns, range(runtime.board.rows_given))
     for name, peak in runtime.peaks.take(counts, now()).items():
         runtime.board.words[layout.Master.CONNECTION_PEAKS + columns[name]] = peak

@@ -30,9 +30,19 @@ from unpd.core.machine import next_deadline, step
 from unpd.core.model import State
 from unpd.kernel import signals
 from unpd.loop import now
-from unpd.master import kicking, listing, mending, orders, rotation, sampling, sensing
+from unpd.master import (
+    kicking,
+    listing,
+    mending,
+    orders,
+    rotation,
+    sampling,
+    sensing,
+    waiting,
+)
 from unpd.master.children.kinds import wanted_children
 from unpd.master.children.reap import account_for
+from unpd.master.fault_watch import FaultWatch
 from unpd.master.log_watch import LogWatch
 from unpd.master.perform import perform
 from unpd.master.runtime import Runtime
@@ -61,6 +71,7 @@ class Shell:
         self._signalling = signalling
         self._announcer = Announcer(offers, runtime)
         self._log_watch = LogWatch(runtime)
+        self._fault_watch = FaultWatch(runtime)
         self._state = State(wanted_children(runtime.deployment))
         self._leave: fx.Leave | None = None
         self._killed_until: float | None = None
@@ -81,6 +92,9 @@ class Shell:
             self._gather()
             while self._runtime.events:
                 self._take(self._runtime.events.popleft())
+            waiting.look(self._runtime, self._state, now())
+            if self._runtime.control is not None:
+                self._runtime.control.go_on()
         sensing.carry_out(self._runtime, sensing.MAX_WAITING)
         self._runtime.sensor_lines.flush()
         self._log_watch.finish()
@@ -127,6 +141,7 @@ class Shell:
         deadline_at = sooner(next_deadline(self._state), self._sweep_at)
         if (due_at := self._runtime.deny_list.due_at) is not None:
             deadline_at = sooner(deadline_at, due_at)
+        deadline_at = sooner(deadline_at, waiting.due_at(self._runtime))
         if self._leave is not None:
             sessions_end_at = self._killed_until or self._state.sessions_end_at
             return max(0.0, min(sessions_end_at, self._sweep_at) - now())
@@ -168,10 +183,12 @@ class Shell:
         runtime.lanes.expire(now())
         runtime.sensor_lines.flush()
         self._log_watch.look(now())
+        self._fault_watch.look(self._state)
         sampling.sample(runtime)
         sampling.show_state(runtime, self._state)
         if runtime.control is not None:
-            runtime.control.expire()
+            for peer in runtime.control.expire():
+                runtime.log.event("control.cut_off", by_uid=peer.uid, by_pid=peer.pid)
         runtime.events.append(sampling.beats(runtime))
         self._announcer.sweep(self._state)
 

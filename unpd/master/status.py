@@ -6,24 +6,38 @@ of :data:`unpd.control.status_fields.STATUS`, which a test compares.
 """
 
 import os
+import socket
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 from unpd import __version__
-from unpd.board.active import count_active, count_in_row
+from unpd.board import layout
+from unpd.board.active import accepted_in_row, count_active, count_in_row
+from unpd.board.layout import Row
+from unpd.board.memory import sane
 from unpd.control.status_fields import SCHEMA
 from unpd.core.model import Child, State
+from unpd.core.policy import policy_of
 from unpd.core.readiness import is_ready, throttled, unready_pools, unready_slots
-from unpd.kernel import tcp_info
+from unpd.kernel import datagrams, tcp_info
 from unpd.loop import now
-from unpd.master.listening.listener import METRICS
-from unpd.master.runtime import LastReload, Runtime
+from unpd.master.listening.listener import METRICS, OpenListener
+from unpd.master.rates import Rate
+from unpd.master.runtime import ChildProcess, LastReload, Runtime
 from unpd.metrics.reading import count_service
-from unpd.names import ChildKind, ChildPhase, Fault, MasterPhase, ReloadResult, kind_words
+from unpd.names import (
+    ChildKind,
+    ChildPhase,
+    Fault,
+    ListenerState,
+    MasterPhase,
+    ReloadResult,
+    kind_words,
+)
 
 _NOUNS: Mapping[ChildKind, str] = MappingProxyType(
     {
@@ -120,7 +134,7 @@ def status(runtime: Runtime, state: State) -> dict[str, Any]:
         "config": next(iter(runtime.config_names), None),
         "metrics": exporter[0].text if exporter else None,
         "phase": str(state.phase),
-        "ready": running and is_ready(state) and not _unreachable(runtime),
+        "ready": running and is_ready(state) and not unreachable(runtime),
         "degraded": [
             {"reason": str(found.fault), "text": found.text}
             for found in degradations(runtime, state)
@@ -128,13 +142,13 @@ def status(runtime: Runtime, state: State) -> dict[str, Any]:
         "generation": state.generation,
         "uptime_s": round(at - runtime.started_at, 1),
         "last_reload": _reload(runtime.last_reload) if runtime.last_reload else None,
-        "retired": _retired(runtime, state),
+        "retired": retired(runtime, state),
         "services": [_service(runtime, name) for name in runtime.deployment.config.services],
-        "children": [_child(runtime, child, at) for child in state.children.values()],
+        "children": children(runtime, state),
     }
 
 
-def _unreachable(runtime: Runtime) -> set[str]:
+def unreachable(runtime: Runtime) -> set[str]:
     """The services of which clients reach no listener. The exporter is none of them."""
     return runtime.deployment.listeners.unreachable() - {METRICS}
 
@@ -148,7 +162,7 @@ def _reload(last: LastReload) -> dict[str, Any]:
     }
 
 
-def _retired(runtime: Runtime, state: State) -> list[dict[str, Any]]:
+def retired(runtime: Runtime, state: State) -> list[dict[str, Any]]:
     """The retired children that have not ended, by generation."""
     left: dict[int, list[Child]] = {}
     for child in state.children.values():
@@ -167,7 +181,7 @@ def _retired(runtime: Runtime, state: State) -> list[dict[str, Any]]:
 def _connections(runtime: Runtime, child: Child) -> int:
     """Count the open connections of a child."""
     process = runtime.processes.get(child.birth)
-    if process is None:
+    if process is None or not runtime.board.row(process.row)[Row.OPEN]:
         return 0
     return sum(
         count_in_row(runtime.board, process.row, column)
@@ -175,8 +189,15 @@ def _connections(runtime: Runtime, child: Child) -> int:
     )
 
 
+def children(runtime: Runtime, state: State) -> list[dict[str, Any]]:
+    """The children, as :data:`unpd.control.view_fields.WORKERS` has them."""
+    at = now()
+    return [_child(runtime, child, at) for child in state.children.values()]
+
+
 def _child(runtime: Runtime, child: Child, at: float) -> dict[str, Any]:
     process = runtime.processes.get(child.birth)
+    serves = policy_of(child).serves
     return {
         "kind": str(child.slot.kind),
         "pool": child.slot.pool,
@@ -187,27 +208,107 @@ def _child(runtime: Runtime, child: Child, at: float) -> dict[str, Any]:
         "birth": child.birth,
         "pid": process.pid if process else None,
         "age_s": round(at - child.born_at, 1),
+        "connections": _connections(runtime, child) if serves else None,
+        "accepted": _accepted(runtime, process) if serves else None,
+        **_used(runtime, child),
+        "heartbeat_age_s": _beat_age_s(runtime, child, at),
+    }
+
+
+def _accepted(runtime: Runtime, process: ChildProcess | None) -> int:
+    """Count what a child has accepted. A row keeps the counts of earlier children."""
+    if process is None:
+        return 0
+    return max(0, accepted_in_row(runtime.board, process.row) - process.accepted_before)
+
+
+def _used(runtime: Runtime, child: Child) -> dict[str, Any]:
+    used = runtime.usages.of(child.birth)
+    percent = used.cpu_percent if used else None
+    return {
+        "cpu_percent": None if percent is None else round(percent, 1),
+        "cpu_s": round(used.cpu_s, 2) if used else None,
+        "memory_bytes": used.resident_bytes if used else None,
+    }
+
+
+def _beat_age_s(runtime: Runtime, child: Child, at: float) -> float | None:
+    """How old the last heartbeat of a child is. One from before its birth is that of an
+    earlier child in its row; one from the future is of a faulty child.
+    """
+    process = runtime.processes.get(child.birth)
+    if process is None:
+        return None
+    beat_at = runtime.board.row(process.row)[Row.BEAT_NS] / layout.NS
+    return round(max(0.0, at - beat_at), 1) if beat_at >= child.born_at else None
+
+
+def listeners(runtime: Runtime) -> list[dict[str, Any]]:
+    """The listeners, as :data:`unpd.control.view_fields.LISTENERS` has them."""
+    table = runtime.deployment.listeners
+    broken = table.faults()
+    return [
+        {"service": opened.wanted.service, **_listener(runtime, opened, broken)}
+        for opened in table.opened.values()
+    ]
+
+
+def _listener(runtime: Runtime, opened: OpenListener, broken: Container[str]) -> dict[str, Any]:
+    key = opened.wanted.key
+    state = ListenerState.BROKEN if key in broken else ListenerState.OPEN
+    return {
+        "address": opened.text,
+        "kind": opened.address.scheme,
+        "state": str(state),
+        "drops": _drops(opened),
+        "queue": _queue(tcp_info.accept_queue(opened.sock), runtime.queue_peaks.get(key, 0)),
+    }
+
+
+def _drops(opened: OpenListener) -> int | None:
+    """What the kernel has dropped at a socket; None if it counts none there."""
+    if opened.sock.family == socket.AF_UNIX:
+        return None
+    return datagrams.kernel_drops(opened.sock)
+
+
+def _queue(queue: tuple[int, int] | None, longest: int) -> dict[str, int] | None:
+    if queue is None:
+        return None
+    return {"length": queue[0], "max": max(queue[0], longest), "limit": queue[1]}
+
+
+def _peak(runtime: Runtime, service: str) -> int:
+    column = runtime.columns.services.column(service)
+    return sane(runtime.board.words[layout.Master.CONNECTION_PEAKS + column])
+
+
+def _rates(rate: Rate | None) -> dict[str, float | None]:
+    return {
+        "accepted_per_s": round(rate.accepted, 2) if rate else None,
+        "received_bytes_per_s": round(rate.received, 1) if rate else None,
+        "sent_bytes_per_s": round(rate.sent, 1) if rate else None,
+        "datagrams_per_s": round(rate.datagrams, 2) if rate else None,
     }
 
 
 def _service(runtime: Runtime, name: str) -> dict[str, Any]:
     rows = range(runtime.board.rows_given)
     counts = count_service(runtime.board, name, runtime.columns.services.column(name), rows)
-    listeners = [
-        {"address": opened.text, "queue": _queue(tcp_info.accept_queue(opened.sock))}
-        for opened in runtime.deployment.listeners.of(name)
-    ]
+    table = runtime.deployment.listeners
+    broken = table.faults()
     return {
         "name": name,
         "accepted": counts.accepted,
         "active": counts.active,
+        "peak": max(counts.active, _peak(runtime, name)),
+        "limit": runtime.deployment.config.services[name].max_connections or None,
+        "received_bytes": sane(counts.received_bytes),
+        "sent_bytes": sane(counts.sent_bytes),
+        **_rates(runtime.rates.of(name)),
         "refused": sum(counts.refused),
         "would_refuse": sum(counts.would_refuse),
         "datagrams_received": counts.datagrams.received,
         "datagrams_sent": counts.datagrams.sent,
-        "listeners": listeners,
+        "listeners": [_listener(runtime, opened, broken) for opened in table.of(name)],
     }
-
-
-def _queue(queue: tuple[int, int] | None) -> dict[str, int] | None:
-    return {"length": queue[0], "limit": queue[1]} if queue else None

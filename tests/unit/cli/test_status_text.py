@@ -1,5 +1,6 @@
 """What ``unpd status`` shows to people."""
 
+import re
 from typing import Any
 
 import pytest
@@ -96,72 +97,108 @@ def test_the_last_reload(reason: str, line: str) -> None:
     assert lines(last_reload={**ended, "generation": 3})[3:] == [line]
 
 
-def test_services_and_children() -> None:
-    """The queue of a UNIX listener and of a datagram socket is not known, datagrams are
-    shown where some came. Workers have a place, or the service that they alone serve.
+SERVICE = {
+    "name": "echo",
+    "accepted": 5,
+    "active": 1,
+    "peak": 4,
+    "limit": 10,
+    "accepted_per_s": 2.26,
+    "received_bytes_per_s": 2560.0,
+    "sent_bytes_per_s": 0.4,
+    "refused": 0,
+    "would_refuse": 0,
+    "datagrams_received": 0,
+    "datagrams_sent": 0,
+    "datagrams_per_s": 0.0,
+    "listeners": [],
+}
+CHILD = {
+    "kind": "worker",
+    "pool": "p",
+    "index": 0,
+    "service": None,
+    "phase": "ready",
+    "generation": 1,
+    "birth": 1,
+    "pid": 9,
+    "age_s": 3.0,
+    "connections": 2,
+    "accepted": 7,
+    "cpu_percent": 12.34,
+    "cpu_s": 1.5,
+    "memory_bytes": 12 * 1024 * 1024,
+    "heartbeat_age_s": 0.4,
+}
+
+
+def rows(**changes: Any) -> list[list[str]]:
+    """Return the cells of the tables below the first lines."""
+    return [re.split("  +", line) for line in lines(**changes)[3:]]
+
+
+def test_a_service_is_shown_with_its_limit() -> None:
+    """What is open now stands beside the most of the last minute and the limit; what
+    is not known or not limited is a dash.
     """
-    listeners = [
-        {"address": "tcp://127.0.0.1:7", "queue": {"length": 2, "limit": 4096}},
-        {"address": "unix:///run/echo.sock", "queue": None},
-        {"address": "udp://[::]:7", "queue": None},
-    ]
-    child = {"pool": "p", "index": 0, "phase": "ready", "generation": 1, "birth": 1, "pid": 9}
-    assert lines(
-        services=[
-            {
-                "name": "echo",
-                "accepted": 5,
-                "active": 1,
-                "refused": 0,
-                "would_refuse": 0,
-                "datagrams_received": datagrams,
-                "datagrams_sent": 0,
-                "listeners": listeners,
-            }
-            for datagrams in (0, 1, 7)
-        ],
-        children=[
-            {"kind": kind, **child, "service": service, "age_s": 3.0}
-            for kind, service in (("exporter", None), ("worker", None), ("iterative", "echo"))
-        ],
-    )[3:] == [
-        *(
-            line
-            for datagrams in ("", ", 1 datagram, 0 answered", ", 7 datagrams, 0 answered")
-            for line in (
-                f"service echo: 1 active, 5 accepted{datagrams}",
-                "  tcp://127.0.0.1:7, accept queue 2 of 4096",
-                "  unix:///run/echo.sock",
-                "  udp://[::]:7",
-            )
-        ),
-        "exporter: ready, pid 9, generation 1, 3 s old",
-        "worker p/0: ready, pid 9, generation 1, 3 s old",
-        "iterative echo: ready, pid 9, generation 1, 3 s old",
+    young = dict.fromkeys(
+        ("limit", "accepted_per_s", "received_bytes_per_s", "sent_bytes_per_s"), None
+    )
+    assert rows(services=[SERVICE, {**SERVICE, **young}]) == [
+        [""],
+        ["SERVICE", "ACTIVE", "PEAK", "LIMIT", "ACCEPTED"]
+        + ["ACCEPTED/S", "RECEIVED/S", "SENT/S", "REFUSED"],
+        ["echo", "1", "4", "10", "5", "2.3", "2.5 KiB", "0 B", "0"],
+        ["echo", "1", "4", "-", "5", "-", "-", "-", "0"],
     ]
 
 
 @pytest.mark.parametrize(
-    ("refused", "would_refuse", "text"),
+    ("changes", "headers"),
     [
-        (0, 0, ""),
-        (12, 0, ", 12 refused"),
-        (0, 3, ", 3 would be refused"),
-        (12, 3, ", 12 refused, 3 would be refused"),
+        ({}, []),
+        ({"would_refuse": 3}, ["WOULD REFUSE"]),
+        ({"datagrams_received": 7}, ["DATAGRAMS", "ANSWERED", "DATAGRAMS/S"]),
     ],
 )
-def test_a_service_that_has_refused(refused: int, would_refuse: int, text: str) -> None:
-    """It shows how many it has refused, of connections and datagrams together, and how
-    many it only observed.
+def test_columns_that_would_be_empty_are_left_out(
+    changes: dict[str, int], headers: list[str]
+) -> None:
+    """One service is enough to have them."""
+    found = rows(services=[SERVICE, {**SERVICE, **changes}])
+    assert found[1][9:] == headers
+
+
+def test_listeners_and_children() -> None:
+    """The queue of a UNIX listener and of a datagram socket is not known. Workers have
+    a place, or the service that they alone serve.
     """
-    service = {
-        "name": "echo",
-        "accepted": 5,
-        "active": 1,
-        "refused": refused,
-        "would_refuse": would_refuse,
-        "datagrams_received": 0,
-        "datagrams_sent": 0,
-        "listeners": [],
-    }
-    assert lines(services=[service])[3:] == [f"service echo: 1 active, 5 accepted{text}"]
+    queue = {"length": 2, "max": 8, "limit": 4096}
+    listeners = [
+        {"address": "tcp://127.0.0.1:7", "state": "open", "queue": queue, "drops": 3},
+        {"address": "unix:///run/echo.sock", "state": "broken", "queue": None, "drops": None},
+        {"address": "udp://[::]:7", "state": "open", "queue": None, "drops": 0},
+    ]
+    none = dict.fromkeys(
+        ("connections", "accepted", "cpu_percent", "cpu_s", "memory_bytes", "heartbeat_age_s")
+    )
+    found = rows(
+        services=[{**SERVICE, "listeners": listeners}],
+        children=[CHILD, {**CHILD, "kind": "iterative", "service": "echo"}]
+        + [{**CHILD, "kind": "exporter", **none}],
+    )
+    assert found[3:] == [
+        [""],
+        ["SERVICE", "ADDRESS", "STATE", "QUEUE", "MAX", "LIMIT", "DROPS"],
+        ["echo", "tcp://127.0.0.1:7", "open", "2", "8", "4096", "3"],
+        ["echo", "unix:///run/echo.sock", "broken", "-", "-", "-", "-"],
+        ["echo", "udp://[::]:7", "open", "-", "-", "-", "0"],
+        [""],
+        ["KIND", "PLACE", "PID", "STATE", "GENERATION", "AGE", "CONNECTIONS", "ACCEPTED"]
+        + ["CPU", "CPU TIME", "MEMORY", "HEARTBEAT"],
+        ["worker", "p/0", "9", "ready", "1", "3 s", "2", "7"]
+        + ["12.3 %", "1.5 s", "12.0 MiB", "0.4 s ago"],
+        ["iterative", "echo", "9", "ready", "1", "3 s", "2", "7"]
+        + ["12.3 %", "1.5 s", "12.0 MiB", "0.4 s ago"],
+        ["exporter", "-", "9", "ready", "1", "3 s", "-", "-", "-", "-", "-", "-"],
+    ]

@@ -82,8 +82,8 @@ NO_OBJECT = "the request is not a JSON object"
 NO_REQUEST = "the request is not of version 1"
 NO_CONFIG = "config must be a list of names of a file"
 NO_VERB = (
-    "the verb must be one of stop, reload, status, deny, undeny, denied, explain, connections,"
-    " kick, try"
+    "the verb must be one of stop, reload, status, workers, listeners, events, wait, deny,"
+    " undeny, denied, explain, connections, kick, try"
 )
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from unpd.control.spans import LONGEST_S, span_s, span_text
+from unpd.control.spans import LONGEST_S, span_s, span_text, timeout_s
 
 
 @pytest.mark.parametrize(
@@ -53,3 +53,16 @@ def test_a_number_alone_is_no_span() -> None:
 def test_a_span_for_people(seconds: float, text: str) -> None:
     """Has at most two units, and is not shorter than the span."""
     assert span_text(seconds) == text
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("0", 0), ("30", 30), ("30s", 30), ("2m", 120)])
+def test_a_timeout_may_be_seconds_alone(text: str, seconds: int) -> None:
+    """As those of other commands are."""
+    assert timeout_s(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1.5", "soon", "0s", "9999999999"])
+def test_what_is_no_timeout_is_refused(text: str) -> None:
+    """As for a span."""
+    with pytest.raises(ValueError, match=r"time|unit"):
+        timeout_s(text)

@@ -1,5 +1,7 @@
 """The table of verbs, and the check of a request against it."""
 
+import re
+
 import pytest
 
 from unpd.control.protocol import RESERVED
@@ -93,6 +95,15 @@ def test_a_text_is_checked(values: dict[str, str], sentence: str) -> None:
     with pytest.raises(VerbError) as refused:
         checked(VERBS["deny"], values)
     assert str(refused.value).startswith(sentence)
+
+
+def test_a_condition_that_is_none_is_refused() -> None:
+    """With those that there are."""
+    sentence = "'ready?' is nothing to wait for: write one of ready, reloaded, drained"
+    with pytest.raises(VerbError, match=f"^{re.escape(sentence)}$"):
+        checked(VERBS["wait"], {"condition": "ready?"})
+    with pytest.raises(VerbError, match=r"^\"x\" is no time"):
+        checked(VERBS["wait"], {"condition": "ready", "timeout": "x"})
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,32 @@
+"""The lines that ``unpd events`` prints, for people and for programs.
+
+Called by unpd.cli.verbs with answers that have every field of
+:data:`unpd.control.view_fields.EVENTS`. Raises nothing.
+"""
+
+import json
+from typing import Any
+
+from unpd.control.status_fields import SCHEMA
+
+Values = dict[str, Any]
+
+
+def as_text(event: Values) -> str:
+    """An event as the log has it: time, level, name, and fields as name=value."""
+    from unpd.logs import in_words  # noqa: PLC0415 - most commands write no event
+
+    return f"{event['time']} {event['level']:<7} {in_words(event['event'], event['fields'])}"
+
+
+def as_json(event: Values) -> str:
+    """An event as a line of JSON in ASCII, with the number of the schema."""
+    line = json.dumps({"schema": SCHEMA, **event}, separators=(",", ":"))
+    return line.replace("\x7f", "\\u007f")
+
+
+def gap(missed: int) -> str:
+    """A complaint about events that are lost; "" if none are."""
+    if not missed:
+        return ""
+    return f"{missed} event{'s' * (missed != 1)} between these were too many to be kept"

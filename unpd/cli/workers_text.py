@@ -1,0 +1,86 @@
+"""The tables that ``unpd workers`` and ``unpd listeners`` print for people, and the
+words for amounts that the status has too.
+
+Called by unpd.cli.verbs, and by unpd.cli.status_text, with answers that have every
+field of their tables in :mod:`unpd.control.view_fields`. Pure. Raises nothing.
+"""
+
+from collections.abc import Sequence
+from types import MappingProxyType
+
+from unpd.cli.tables import Columns, Values, table
+from unpd.control.spans import span_text
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+_WORKERS: Columns = MappingProxyType(
+    {
+        "KIND": lambda one: one["kind"],
+        "PLACE": lambda one: place(one) or "-",
+        "PID": lambda one: str(one["pid"] or "-"),
+        "STATE": lambda one: one["phase"],
+        "GENERATION": lambda one: str(one["generation"]),
+        "AGE": lambda one: span_text(one["age_s"]),
+        "CONNECTIONS": lambda one: number(one["connections"]),
+        "ACCEPTED": lambda one: number(one["accepted"]),
+        "CPU": lambda one: percent(one["cpu_percent"]),
+        "CPU TIME": lambda one: "-" if one["cpu_s"] is None else f"{one['cpu_s']:.1f} s",
+        "MEMORY": lambda one: amount(one["memory_bytes"]),
+        "HEARTBEAT": lambda one: (
+            "-" if one["heartbeat_age_s"] is None else f"{span_text(one['heartbeat_age_s'])} ago"
+        ),
+    }
+)
+_LISTENERS: Columns = MappingProxyType(
+    {
+        "SERVICE": lambda one: one["service"],
+        "ADDRESS": lambda one: one["address"],
+        "STATE": lambda one: one["state"],
+        "QUEUE": lambda one: _of_queue(one, "length"),
+        "MAX": lambda one: _of_queue(one, "max"),
+        "LIMIT": lambda one: _of_queue(one, "limit"),
+        "DROPS": lambda one: number(one["drops"]),
+    }
+)
+
+
+def workers(children: Sequence[Values]) -> str:
+    """A line for each process."""
+    return table(_WORKERS, children)
+
+
+def listeners(found: Sequence[Values]) -> str:
+    """A line for each listener. A daemon that stops has none."""
+    return table(_LISTENERS, found) if found else "no listener is open"
+
+
+def place(child: Values) -> str:
+    """Where a child belongs: its pool and index, or the service that it alone serves;
+    "" for the exporter.
+    """
+    if child["service"] is not None:
+        return str(child["service"])
+    return "" if child["kind"] == "exporter" else f"{child['pool']}/{child['index']}"
+
+
+def number(value: int | None) -> str:
+    """A number, or a dash."""
+    return "-" if value is None else str(value)
+
+
+def percent(value: float | None) -> str:
+    """A percentage, or a dash."""
+    return "-" if value is None else f"{value:.1f} %"
+
+
+def amount(value: float | None) -> str:
+    """A number of bytes with a unit, or a dash."""
+    if value is None:
+        return "-"
+    power = 0
+    while abs(value) >= 1024 and power < len(_UNITS) - 1:
+        value, power = value / 1024, power + 1
+    return f"{value:.0f} B" if power == 0 else f"{value:.1f} {_UNITS[power]}"
+
+
+def _of_queue(listener: Values, field: str) -> str:
+    return "-" if listener["queue"] is None else str(listener["queue"][field])

@@ -1,0 +1,71 @@
+"""What the children use: processor time and memory, sampled by the master's sweep.
+
+Owns the last samples of each child, so that an answer has the load of the last seconds
+and reads nothing of /proc. Called by :mod:`unpd.master.sampling` about once a second,
+and by :mod:`unpd.master.status`. Calls :func:`unpd.kernel.procfs.usage`. Raises
+nothing.
+
+A sweep looks at AT_A_TIME children, which takes about a millisecond; of more, each has
+its turn.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from unpd.kernel import procfs
+from unpd.kernel.procfs import Usage
+
+AT_A_TIME = 64
+SAMPLES = 6
+"""How many samples of a child are kept: those of the last five seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What a child uses. ``cpu_s``: since its start. ``cpu_percent``: of one processor,
+    in the last seconds; None before the second sample.
+    """
+
+    cpu_s: float
+    cpu_percent: float | None
+    resident_bytes: int
+
+
+class Usages:
+    """The samples, by birth."""
+
+    def __init__(self, read: Callable[[int], Usage | None] = procfs.usage) -> None:
+        self._read = read
+        self._samples: dict[int, deque[tuple[float, Usage]]] = {}
+        self._last = 0
+
+    def take(self, pids: Mapping[int, int], at: float) -> None:
+        """Sample the next of the living children, by their births, at the time ``at``
+        (monotonic seconds). Forget the others. A child that /proc hides has no sample.
+        """
+        self._samples = {birth: self._samples.get(birth, _no_samples()) for birth in pids}
+        for birth in self._next(sorted(pids)):
+            used = self._read(pids[birth])
+            if used is not None:
+                self._samples[birth].append((at, used))
+            self._last = birth
+
+    def _next(self, births: list[int]) -> list[int]:
+        """Those after the last one that was sampled, then the first ones."""
+        later = [birth for birth in births if birth > self._last]
+        return (later + births)[: min(AT_A_TIME, len(births))]
+
+    def of(self, birth: int) -> Used | None:
+        """What the child uses; None before its first sample."""
+        samples = self._samples.get(birth)
+        if not samples:
+            return None
+        (before_at, before), (at, used) = samples[0], samples[-1]
+        spent_s = used.cpu_s - before.cpu_s
+        percent = 100 * spent_s / (at - before_at) if at > before_at else None
+        return Used(used.cpu_s, percent, used.resident_bytes)
+
+
+def _no_samples() -> deque[tuple[float, Usage]]:
+    return deque(maxlen=SAMPLES)
