@@ -45,6 +45,8 @@ COMMON = (
     f"{LIBRARY}/unpd/testing.py",
     "/usr/share/bash-completion/completions/unpd",
     "/usr/share/fish/vendor_completions.d/unpd.fish",
+    "/usr/share/unpd/grafana-dashboard.json",
+    "/usr/share/unpd/prometheus-alerts.yaml",
     "/usr/share/man/man5/unpd.toml.5.gz",
     "/usr/share/man/man7/unpd-services.7.gz",
     "/usr/share/man/man8/unpd.8.gz",
