@@ -106,7 +106,7 @@ $(VENV)/bin/python:
 # only pyproject.toml can make a stamp old.
 $(VENV)/runtime.stamp: pyproject.toml | $(VENV)/bin/python
 	@echo 'installing what unpd needs into $(VENV)'
-	@$(PIP) install --editable .
+	@$(PIP) install --editable '.[top]'
 	@touch $@
 
 $(VENV)/tests.stamp: pyproject.toml | $(VENV)/bin/python
