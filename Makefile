@@ -16,6 +16,7 @@
 #   make deb, make rpm
 #                   build a package in dist/, with SHA256SUMS (packaging/README.md)
 #   make manual     renews the tables of the manual from those of the program
+#   make dashboard  renews the dashboard for Grafana from the metrics of the program
 #   make clean      removes .venv and the caches
 #
 # PYTHON=... chooses the interpreter. ARGS=... goes to pytest, to the benchmark, or to
@@ -29,7 +30,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DELETE_ON_ERROR:
 .PHONY: help run test test-slow test-full check test-packaging bench bench-quick deb rpm \
-	manual clean
+	manual dashboard clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//; p' $(firstword $(MAKEFILE_LIST))
@@ -60,6 +61,7 @@ check: $(VENV)/checks.stamp
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 	@$(BIN)/mypy packaging/build.py packaging/manual.py
+	@MYPYPATH=packaging $(BIN)/mypy packaging/dashboard.py packaging/grafana.py
 	@$(BIN)/lint-imports
 
 # The Debian packages come first, because the virtual environment may need their Python.
@@ -79,6 +81,9 @@ deb rpm: $(VENV)/bin/python
 
 manual: $(VENV)/runtime.stamp
 	@$(BIN)/python packaging/manual.py
+
+dashboard: $(VENV)/runtime.stamp
+	@$(BIN)/python packaging/dashboard.py
 
 clean:
 	rm -rf $(VENV) build dist unp.trace .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
@@ -101,7 +106,7 @@ $(VENV)/bin/python:
 # only pyproject.toml can make a stamp old.
 $(VENV)/runtime.stamp: pyproject.toml | $(VENV)/bin/python
 	@echo 'installing what unpd needs into $(VENV)'
-	@$(PIP) install --editable .
+	@$(PIP) install --editable '.[top]'
 	@touch $@
 
 $(VENV)/tests.stamp: pyproject.toml | $(VENV)/bin/python

@@ -20,6 +20,7 @@ from tests.support.launch import Launch
 from tests.support.operating import ask, reload, send_request
 from tests.support.waiting import until
 from unpd.control import server
+from unpd.control.callers import Callers
 from unpd.control.client import BrokenOffError, ControlClient
 from unpd.control.protocol import Request, encode_answer
 from unpd.control.server import ControlServer, Parts, PendingRequest
@@ -144,7 +145,8 @@ def following(path: Path, parts: Parts) -> Iterator[Following]:
         control.answer_in_parts(pending.number, parts)
 
     loop = Loop()
-    control = ControlServer(path, lambda _: "", loop, answer)
+    callers = Callers(children_uid=-1, path=str(path))
+    control = ControlServer(callers, loop, answer, lambda *_: None)
     with send_request(path, verb="events", follow=True) as peer, contextlib.ExitStack() as end:
         end.callback(control.close)
         for _ in range(3):

@@ -25,12 +25,14 @@ from unpd.names import ChildKind, EndCause, ReapReason, ReloadResult
 ECHO = """
 [services.echo]
 listen = ["tcp://127.0.0.1:0"]
+max_connections = 1000
 """
 
 METRICS: dict[str, tuple[str, set[str]]] = {
     "unpd_connections_accepted_total": ("counter", {"service"}),
     "unpd_connections_active": ("gauge", {"service"}),
     "unpd_connections_peak": ("gauge", {"service"}),
+    "unpd_connections_limit": ("gauge", {"service"}),
     "unpd_connections_ended_total": ("counter", {"service", "cause"}),
     "unpd_connection_duration_seconds": ("histogram", {"service"}),
     "unpd_received_bytes_total": ("counter", {"service"}),

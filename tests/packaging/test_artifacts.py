@@ -45,6 +45,8 @@ COMMON = (
     f"{LIBRARY}/unpd/testing.py",
     "/usr/share/bash-completion/completions/unpd",
     "/usr/share/fish/vendor_completions.d/unpd.fish",
+    "/usr/share/unpd/grafana-dashboard.json",
+    "/usr/share/unpd/prometheus-alerts.yaml",
     "/usr/share/man/man5/unpd.toml.5.gz",
     "/usr/share/man/man7/unpd-services.7.gz",
     "/usr/share/man/man8/unpd.8.gz",
@@ -279,12 +281,14 @@ def test_the_program_is_all_there(unpacked: dict[str, Path], kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_libraries_suffice(unpacked: dict[str, Path], kind: str) -> None:
     """With nothing but Python 3.11 and its standard library, the packaged program
-    checks a configuration and imports the exporter's module.
+    checks a configuration and imports the modules of the exporter and of the screen of
+    unpd top.
     """
     interpreter = sys.executable if sys.version_info[:2] == (3, 11) else "/usr/bin/python3.11"
     script = (
         f"import sys; sys.path.insert(0, {str(unpacked[kind] / LIBRARY[1:])!r}); import"
-        " unpd.metrics.exporter, unpd.worker.main, unpd.kernel.detach;from unpd.cli.main import"
+        " unpd.metrics.exporter, unpd.worker.main, unpd.kernel.detach, unpd.cli.top.screen;"
+        " from unpd.cli.main import"
         " main; sys.exit(main(['check', '--config', sys.argv[1]]))"
     )
     config = unpacked[kind] / CONFFILE[1:]

@@ -46,6 +46,17 @@ def test_what_unpd_needs_is_locked() -> None:
     assert needed - pins("requirements.lock").keys() == {"tzdata"}
 
 
+def test_unpd_top_is_in_the_packages() -> None:
+    """The lock has its library, and none that this one needs for what unpd leaves
+    alone.
+    """
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = {re.split(r"[<>=]", line)[0] for line in project["optional-dependencies"]["top"]}
+    locked = pins("requirements.lock").keys()
+    assert needed <= locked
+    assert not locked & {"pygments", "markdown-it-py", "mdurl"}
+
+
 def test_the_tools_are_locked() -> None:
     """Every tool of tools.in is in its lock."""
     wanted = {

@@ -54,6 +54,10 @@ def _command(name: str) -> Callable[[argparse.Namespace], int]:
         from unpd.cli.doctor import command  # noqa: PLC0415 - see above
 
         return command.doctor
+    if name == "top":
+        from unpd.cli.top import command  # noqa: PLC0415 - see above
+
+        return command.top
     if name == "run":
         _prepare_run()
     from unpd.cli import commands  # noqa: PLC0415 - see above

@@ -8,6 +8,7 @@ command, and ``--help`` with code 0; both print through :mod:`unpd.cli.output`.
 """
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
@@ -18,6 +19,8 @@ from unpd.control.verb import Argument, Verb
 from unpd.control.verbs import VERBS
 from unpd.names import EXIT_MEANINGS, MASTER_SIGNALS, MAX_PID
 
+CONTROL_FROM = "the configuration file that names the control socket (default: as for run)"
+"""What --config means to a command that asks a daemon."""
 _WITHOUT_COMMAND = ("-h", "--help", "--version", "--")
 
 _Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
@@ -101,6 +104,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_doctor(commands)
     for verb in VERBS.values():
         _add_verb(commands, verb)
+    _add_top(commands)
     client.add_arguments(commands)
     for command in commands.choices.values():
         command.set_defaults(parser=command)
@@ -185,11 +189,52 @@ def _add_doctor(commands: "_Commands[argparse.ArgumentParser]") -> None:
     doctor.set_defaults(control=None)
 
 
+def _add_top(commands: "_Commands[argparse.ArgumentParser]") -> None:
+    top = commands.add_parser(
+        "top",
+        help="show the status live in the terminal",
+        allow_abbrev=False,
+        description="Show what unpd status says, live in the terminal; the key ? explains.",
+    )
+    _add_config(top, CONTROL_FROM).add_argument(
+        "--control", metavar="PATH", type=_path, help="the path of the control socket"
+    )
+    top.add_argument(
+        "--once", action="store_true", help="print it once, as plain text, with rates; then end"
+    )
+    top.add_argument(
+        "--plain",
+        action="store_true",
+        help="print plain text again and again, for a screen reader or a terminal that can do no"
+        " more",
+    )
+    top.add_argument(
+        "--filter",
+        metavar="TEXT",
+        default="",
+        help="show only services and processes of which a column holds this text",
+    )
+    top.add_argument(
+        "--interval",
+        metavar="SECONDS",
+        type=_interval,
+        default=1.0,
+        help="the time between two questions to the daemon, from 0.1 to 3600 (default: 1)",
+    )
+
+
+def _interval(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0.1 <= float(text) <= 3600:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 0.1 to 3600")
+
+
 def _add_verb(commands: "_Commands[argparse.ArgumentParser]", verb: Verb) -> None:
     parser = commands.add_parser(
         verb.name, help=verb.help, description=verb.description, allow_abbrev=False
     )
-    about = "the configuration file that names the control socket (default: as for run)"
+    about = CONTROL_FROM
     if verb.name == "explain":
         about = "the configuration file whose rules decide; no daemon is asked"
     _add_config(parser, about).add_argument(

@@ -51,7 +51,8 @@ class Labels:
     ``services``, ``pools`` and ``targets`` hold every name that a configuration in use
     ever had in this life of the master, so that no counter disappears at a reload.
     ``served_by`` has the children that serve each service that is configured now, in
-    the order of the configuration; /readyz asks about these.
+    the order of the configuration; /readyz asks about these. ``limits``: how many
+    connections each of these may have, where that is limited.
     """
 
     services: tuple[tuple[str, int], ...]
@@ -61,3 +62,4 @@ class Labels:
     served_by: Mapping[str, frozenset[Server]]
     version: str
     master_pid: int
+    limits: tuple[tuple[str, int], ...] = ()

@@ -195,3 +195,13 @@ def unwrapped(words: str, capsys: pytest.CaptureFixture[str]) -> str:
     with pytest.raises(SystemExit):
         parse(*words.split())
     return " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("interval", ["0", "nan", "1e9", "often"])
+def test_the_interval_of_top_has_bounds(interval: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The message says which."""
+    with pytest.raises(SystemExit) as ended:
+        command_line(["top", "--interval", interval])
+    assert ended.value.code == 2
+    complaint = f"{interval!r} is no number of seconds from 0.1 to 3600\n"
+    assert capsys.readouterr().err.endswith(complaint)

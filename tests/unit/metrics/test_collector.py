@@ -434,6 +434,13 @@ def test_the_peak_of_a_service_is_a_word_of_the_masters(metrics: Metrics) -> Non
     assert metrics.value("unpd_connections_peak", service="daytime") == 0
 
 
+def test_a_service_without_a_limit_has_no_sample_of_it(metrics: Metrics) -> None:
+    """A ratio to a limit of 0 would be infinite."""
+    assert metrics.value("unpd_connections_limit", service="echo") == 1000
+    limit = metrics.registry.get_sample_value("unpd_connections_limit", {"service": "daytime"})
+    assert limit is None
+
+
 def test_log_drops_of_master_and_children_are_one_sum(metrics: Metrics) -> None:
     """One counter holds the lines that master and children dropped."""
     metrics.service(2, ECHO)

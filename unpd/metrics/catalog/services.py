@@ -91,6 +91,11 @@ def _peaks(reading: Reading) -> Series[float]:
     )
 
 
+def _limits(reading: Reading) -> Series[float]:
+    """No sample of a service without a limit."""
+    return (((service,), limit) for service, limit in reading.labels.limits)
+
+
 def _sources_tracked(reading: Reading) -> Series[float]:
     yield (), reading.sources_tracked
 
@@ -130,6 +135,12 @@ ROWS: tuple[Metric, ...] = (
         "Most connections that were open at one of the samples of the last 60 seconds, one a"
         " second.",
         _peaks,
+    ),
+    Gauge(
+        "unpd_connections_limit",
+        ("service",),
+        "How many connections may be open (max_connections); absent without a limit.",
+        _limits,
     ),
     Counter(
         "unpd_connections_ended_total",

@@ -1,0 +1,165 @@
+"""The lines of the screen and of the plain text."""
+
+from typing import Any
+
+import pytest
+
+from tests.support.statuses import answered, child, service, status
+from unpd.cli.top.answers import Answers
+from unpd.cli.top.layout import Line, Size, page, plain, text_of
+from unpd.cli.top.tables import COLUMNS, make_tables
+from unpd.cli.top.view import KEYS, View, followed, pressed
+
+SIZE = Size(100, 30)
+BUSY = answered(
+    status(services=[service("echo")], children=[child(birth) for birth in range(40)]),
+    status(
+        services=[service("echo", accepted=20, active=3, received_bytes=1)],
+        children=[child(birth) for birth in range(40)],
+    ),
+)
+
+
+def drawn(
+    *keys: str, answers: Answers | None = BUSY, trouble: str = "", size: Size = SIZE
+) -> list[Line]:
+    """The screen after these keys."""
+    view = View()
+
+    def tables() -> Any:
+        return make_tables(answers, view.orders, view.wanted) if answers else ()
+
+    view = followed(view, tables())
+    for key in keys:
+        view = pressed(view, key, tables())
+        view = followed(view, tables())
+    return page(view, answers, tables(), trouble, size)
+
+
+def texts(*keys: str, **how: Any) -> list[str]:
+    """The same without styles."""
+    return [text_of(line) for line in drawn(*keys, **how)]
+
+
+def test_the_screen_begins_with_the_daemon() -> None:
+    """Then come sums, services, children, and at the bottom the keys."""
+    lines = texts()
+    assert lines[0] == "unpd 1.2.3: ready, generation 3, up 12s, pid 7"
+    assert lines[1].startswith("connections: 3 open, 10.0 accepted/s, 0 refused/s")
+    assert lines[3].startswith("SERVICE  OPEN")
+    assert lines[4].startswith("echo        3")
+    assert lines[6].startswith("KIND    SLOT")
+    assert lines[-1].startswith("? help  q leave")
+    assert len(lines) == SIZE.height
+
+
+@pytest.mark.parametrize("width", [1, 10, 40, 300])
+@pytest.mark.parametrize("height", [1, 3, 10, 100])
+@pytest.mark.parametrize("keys", [(), ("end",), ("?",), ("enter",), ("/", "w")])
+def test_it_fits_every_terminal(width: int, height: int, keys: tuple[str, ...]) -> None:
+    """No line is too long, and not one is too many."""
+    lines = texts(*keys, size=Size(width, height))
+    assert len(lines) <= height
+    assert all(len(line) <= width for line in lines)
+
+
+@pytest.mark.parametrize("steps", [0, 5, 20, 40])
+def test_the_cursor_is_always_in_sight(steps: int) -> None:
+    """Exactly one row is that of the cursor, and the head of its table is above it."""
+    lines = drawn(*["down"] * steps)
+    (at,) = (
+        index for index, line in enumerate(lines) if any(span.style == "cursor" for span in line)
+    )
+    shown = text_of(lines[at])
+    assert shown.split()[1] == ("3" if steps == 0 else f"default/{steps - 1}")
+    head = "SERVICE" if steps == 0 else "KIND"
+    assert any(text_of(line).startswith(head) for line in lines[:at])
+
+
+def test_the_sorted_column_is_told_in_words() -> None:
+    """An arrow of two letters stands beside its name: v for the largest first."""
+    assert any(line.startswith("SERVICE ^  OPEN") for line in texts("s"))
+    assert any("OPEN v" in line for line in texts("s", "s"))
+    assert any("OPEN ^" in line for line in texts("s", "s", "r"))
+
+
+def test_the_details_explain_each_field() -> None:
+    """With the words of the manual; a list has a line for each item."""
+    lines = texts("enter")
+    assert any(line.startswith("active: 3") and "connections are open" in line for line in lines)
+    assert '  {"address": "tcp://[::]:7", "queue": {"length": 0, "limit": 4096}}' in lines
+
+
+def test_the_help_names_keys_and_columns() -> None:
+    """All of them, each page on a small terminal."""
+    pages = [texts(*["?"] * number, size=Size(80, 24)) for number in (1, 2, 3)]
+    for row in KEYS:
+        assert any(line.startswith(f"  {row.shown}") for line in pages[0])
+    for page_of, columns in zip(pages[1:], COLUMNS.values(), strict=True):
+        for column in columns:
+            assert f"  {column.name:<11}{column.meaning}" in page_of
+    assert pages[0][-1] == "?: more  any other key: back"
+
+
+def test_the_bottom_shows_filter_and_pause() -> None:
+    """While a filter is typed, and afterwards."""
+    assert texts("/", "w", "o")[-1].startswith("filter: wo_")
+    assert texts("/", "w", "o", "enter", "p")[-1].startswith("filter: wo (1 hidden)  paused  ?")
+
+
+def test_trouble_stands_above_the_last_answer() -> None:
+    """What was known stays in sight."""
+    lines = texts(trouble="no daemon listens on /run/x")
+    assert lines[0] == "no daemon listens on /run/x; trying again"
+    assert lines[1].startswith("unpd 1.2.3: ready")
+    assert texts(answers=None)[0] == "asking the daemon"
+    assert texts(answers=None, trouble="no daemon")[0] == "no daemon; trying again"
+
+
+def test_a_degraded_daemon_says_why() -> None:
+    """The first faults, and how many more there are; a reload that failed, too."""
+    faults = [{"reason": "crash_loop", "text": f"worker {number} dies"} for number in range(6)]
+    reload = {"result": "refused", "reason": "bad\nworse", "ended_at": "T", "generation": 3}
+    now = status(degraded=faults, last_reload=reload, phase="proving", uptime_s=90000)
+    lines = texts(answers=answered(now))
+    assert lines[:3] == [
+        "unpd 1.2.3: ready, degraded, reloading (proving), generation 3, up 1d01h, pid 7",
+        "last reload: refused at T: bad",
+        "degraded: worker 0 dies",
+    ]
+    assert "degraded: and 2 more" in lines
+
+
+def test_a_long_sentence_goes_on_in_the_next_line() -> None:
+    """The end of it says what to do. The header takes at most half of the screen."""
+    fault = {"reason": "crash_loop", "text": "word " * 40 + "end"}
+    lines = texts(answers=answered(status(degraded=[fault])), size=Size(60, 24))
+    assert any(line.endswith("word end") for line in lines[2:6])
+    many = status(degraded=[fault] * 4, services=[service("echo")])
+    low = texts(answers=answered(many), size=Size(60, 8))
+    assert low[4:6] == ["", "SERVICE  OPEN  NEW/s   QUEUE  REFUSED  REF/s  DGRAM/s"]
+
+
+def test_live_changes_are_named() -> None:
+    """A restart would end them."""
+    changes = [{"change": "pause", "subject": "echo"}, {"change": "log-level", "subject": None}]
+    assert "live changes, in no file: pause echo, log-level" in texts(
+        answers=answered(status(live_changes=changes))
+    )
+
+
+def test_draining_generations_are_named() -> None:
+    """With what is left of them."""
+    retired = [{"generation": 2, "children": 2, "connections": 41}]
+    assert "draining: generation 2 with 2 children and 41 connections" in texts(
+        answers=answered(status(retired=retired))
+    )
+
+
+def test_plain_text_has_every_row() -> None:
+    """And no control character."""
+    text = plain(BUSY, "", 100)
+    assert "\n\nSERVICE  OPEN" in text
+    assert text.count("worker") == 40
+    assert text.replace("\n", "").isprintable()
+    assert plain(BUSY, "default/7", 100).count("worker") == 1

@@ -1,0 +1,96 @@
+"""The lines at the top of ``unpd top``: what the daemon does, its faults, and sums over
+its services.
+
+Called by the screen and by the plain text; calls :mod:`unpd.cli.top.answers`. Pure.
+Raises nothing.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from unpd.cli.output import printable
+from unpd.cli.top import figures
+from unpd.cli.top.answers import Answers, Values, total
+from unpd.cli.top.tables import Mark
+from unpd.names import MasterPhase
+
+MOST_FAULTS = 4
+"""How many faults the header names; more would leave no room for the tables."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of the header."""
+
+    text: str
+    mark: Mark = Mark.NONE
+
+
+def lines(answers: Answers) -> list[Line]:
+    """The header."""
+    status = answers.last.status
+    every = [*_daemon(status), *_faults(status), _sums(answers)]
+    return [Line(printable(line.text), line.mark) for line in every]
+
+
+def _daemon(status: Values) -> Iterator[Line]:
+    word, mark = _state(status)
+    yield Line(
+        f"unpd {status.get('version')}: {word}, generation {status.get('generation')},"
+        f" up {figures.span(status.get('uptime_s'))}, pid {status.get('pid')}",
+        mark,
+    )
+    reload = status.get("last_reload") or {}
+    if reload.get("reason"):
+        first = str(reload["reason"]).partition("\n")[0]
+        yield Line(f"last reload: refused at {reload.get('ended_at')}: {first}", Mark.WARNING)
+    if changes := status.get("live_changes", []):
+        words = (f"{each.get('change')} {each.get('subject') or ''}".strip() for each in changes)
+        yield Line(f"live changes, in no file: {', '.join(words)}", Mark.WARNING)
+    for retired in status.get("retired", []):
+        yield Line(
+            f"draining: generation {retired.get('generation')} with"
+            f" {retired.get('children')} children and {retired.get('connections')} connections"
+        )
+
+
+def _state(status: Values) -> tuple[str, Mark]:
+    """What the daemon does for clients, then what it is doing itself."""
+    phase, ready = status.get("phase"), status.get("ready")
+    if phase in (MasterPhase.STARTING, MasterPhase.STOPPING):
+        return str(phase), Mark.WARNING
+    word = "ready" if ready else "not ready"
+    mark = Mark.BAD if not ready else Mark.WARNING if status.get("degraded") else Mark.GOOD
+    if status.get("degraded"):
+        word += ", degraded"
+    return (word if phase == MasterPhase.RUNNING else f"{word}, reloading ({phase})"), mark
+
+
+def _faults(status: Values) -> Iterator[Line]:
+    faults = status.get("degraded", [])
+    for fault in faults[:MOST_FAULTS]:
+        yield Line(f"degraded: {fault.get('text')}", Mark.BAD)
+    if len(faults) > MOST_FAULTS:
+        yield Line(f"degraded: and {len(faults) - MOST_FAULTS} more", Mark.BAD)
+
+
+def _sums(answers: Answers) -> Line:
+    """Sums over all services. What no service tells is left out."""
+    services = answers.services()
+
+    def rates(name: str) -> float | None:
+        return total(pair.rate(name) for pair in services)
+
+    def numbers(name: str) -> float | None:
+        return total(pair.number(name) for pair in services)
+
+    parts = [
+        f"{figures.count(numbers('active'))} open",
+        f"{figures.rate(rates('accepted'))} accepted/s",
+        f"{figures.rate(rates('refused'))} refused/s",
+        f"{figures.rate(rates('datagrams_received'))} datagrams/s",
+    ]
+    if numbers("received_bytes") is not None:
+        parts.append(f"{figures.size(rates('received_bytes'))} in/s")
+        parts.append(f"{figures.size(rates('sent_bytes'))} out/s")
+    return Line(f"connections: {', '.join(parts)}")
