@@ -51,13 +51,13 @@ def _command(name: str) -> Callable[[argparse.Namespace], int]:
 
         return services.services
     if name == "doctor":
-        from unpd.cli.doctor import command  # noqa: PLC0415 - see above
+        from unpd.cli.doctor.command import doctor  # noqa: PLC0415 - see above
 
-        return command.doctor
+        return doctor
     if name == "top":
-        from unpd.cli.top import command  # noqa: PLC0415 - see above
+        from unpd.cli.top.command import top  # noqa: PLC0415 - see above
 
-        return command.top
+        return top
     if name == "run":
         _prepare_run()
     from unpd.cli import commands  # noqa: PLC0415 - see above
