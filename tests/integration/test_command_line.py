@@ -134,7 +134,8 @@ def test_a_missing_configuration_ends_with_78(tmp_path: Path, command: str) -> N
     """
     path = tmp_path / "missing.toml"
     arguments = VERBS[command].arguments if command in VERBS else ()
-    operands = ["::1" for argument in arguments if argument.operand]
+    values = {"level": "debug", "workers": "3"}
+    operands = [values.get(one.name, "::1") for one in arguments if one.operand]
     ended = unpd(command, "--config", str(path), *operands)
     assert ended.returncode == 78
     first, *more = ended.stderr.splitlines()

@@ -37,7 +37,7 @@ from unpd.loop import Loop
 
 NO_VERB = (
     "the verb must be one of stop, reload, status, deny, undeny, denied, explain, connections,"
-    " kick, try"
+    " kick, pause, resume, drain, log-level, scale, try"
 )
 ECHO = """
 [services.echo]

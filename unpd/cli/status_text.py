@@ -32,6 +32,7 @@ def _daemon(status: Values) -> Iterator[str]:
         yield _reload(status["last_reload"])
     for fault in status["degraded"]:
         yield f"degraded: {fault['text']}"
+    yield from map(_live_change, status["live_changes"])
     for retired in status["retired"]:
         yield (
             f"retired from generation {retired['generation']}:"
@@ -58,6 +59,17 @@ def _reload(reload: Values) -> str:
     return f"last reload: refused {at}: {first}{rest}"
 
 
+def _live_change(change: Values) -> str:
+    value, subject = change["value"], change["subject"]
+    what = {
+        "halt": f"service {subject} is {value}",
+        "log_level": f"the level of the log is {value}",
+        "scale": f"pool {subject} has {value} workers",
+    }.get(change["change"], f"{change['change']} {subject} {value}")
+    until = f" until {change['until']}" if change["until"] else ""
+    return f"live change, not saved: {what}{until}"
+
+
 def _count(number: int, word: str) -> str:
     plural = "children" if word == "child" else f"{word}s"
     return f"{number} {word if number == 1 else plural}"
@@ -69,9 +81,10 @@ def _service(service: Values) -> Iterator[str]:
     refused = f", {service['refused']} refused" if service["refused"] else ""
     if service["would_refuse"]:
         refused += f", {service['would_refuse']} would be refused"
+    halted = f"{service['halted']}, " if service["halted"] else ""
     yield (
-        f"service {service['name']}: {service['active']} active, {service['accepted']} accepted"
-        f"{refused}{datagrams}"
+        f"service {service['name']}: {halted}{service['active']} active,"
+        f" {service['accepted']} accepted{refused}{datagrams}"
     )
     for listener in service["listeners"]:
         queue = listener["queue"]

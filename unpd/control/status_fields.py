@@ -13,7 +13,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from unpd.names import ChildKind, ChildPhase, Fault, MasterPhase, PoolOutcome, ReloadResult
+from unpd.names import (
+    ChildKind,
+    ChildPhase,
+    Fault,
+    Halt,
+    LiveChange,
+    MasterPhase,
+    PoolOutcome,
+    ReloadResult,
+)
 
 SCHEMA = 1
 
@@ -55,6 +64,23 @@ _LAST_RELOAD = (
     StatusField("ended_at", "text", "When it ended, in UTC, such as 2026-11-22T21:23:10Z."),
     StatusField("generation", "integer", "The generation that served afterwards."),
 )
+_LIVE_CHANGES = (
+    StatusField("change", "text", f"{', '.join(LiveChange)}."),
+    StatusField(
+        "subject", "text", "The service, or the pool.", "it is about the log of all processes"
+    ),
+    StatusField(
+        "value",
+        "text",
+        f"Of a halt {', '.join(Halt)}; else the level of the log, or the number of workers.",
+    ),
+    StatusField(
+        "until",
+        "text",
+        "When it ends, in UTC, such as 2026-11-22T21:23:10Z.",
+        "it lasts until it is taken back",
+    ),
+)
 _RETIRED = (
     StatusField("generation", "integer", "The number of the generation."),
     StatusField("children", "integer", "How many of its retired children have not ended."),
@@ -76,6 +102,7 @@ _LISTENERS = (
 )
 _SERVICES = (
     StatusField("name", "text", "The name of the service."),
+    StatusField("halted", "text", f"How it is halted: {', '.join(Halt)}.", "it takes new clients"),
     StatusField("accepted", "integer", "How many connections it has accepted."),
     StatusField("active", "integer", "How many connections are open."),
     StatusField("refused", "integer", "How many connections and datagrams it has refused."),
@@ -144,6 +171,12 @@ STATUS = (
         "The generations of which retired children have not ended. After SIGTTOU, or where a pool"
         " shrank, one of them may be a generation that serves.",
         fields=_RETIRED,
+    ),
+    StatusField(
+        "live_changes",
+        "list",
+        "The changes of the running daemon that are in no file: a restart ends them.",
+        fields=_LIVE_CHANGES,
     ),
     StatusField("services", "list", "The services.", fields=_SERVICES),
     StatusField(

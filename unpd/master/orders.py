@@ -17,7 +17,16 @@ from unpd.control.verb import VerbError
 from unpd.control.verbs import VERBS
 from unpd.core import events as ev
 from unpd.core.model import State
-from unpd.master import denying, explaining, kicking, listing, trying
+from unpd.master import (
+    denying,
+    explaining,
+    halting,
+    kicking,
+    levelling,
+    listing,
+    scaling,
+    trying,
+)
 from unpd.master.runtime import Runtime
 from unpd.master.status import status
 
@@ -87,6 +96,28 @@ def _kick(order: Order) -> Fields:
     return None
 
 
+def _pause(order: Order) -> Fields:
+    return halting.pause(order.runtime, order.state, order.pending)
+
+
+def _resume(order: Order) -> Fields:
+    return halting.resume(order.runtime, order.state, order.pending)
+
+
+def _drain(order: Order) -> Fields:
+    return halting.drain(order.runtime, order.state, order.pending)
+
+
+def _log_level(order: Order) -> Fields:
+    levelling.change(order.runtime, order.pending)
+    return None
+
+
+def _scale(order: Order) -> Fields:
+    scaling.scale(order.runtime, order.state, order.pending)
+    return None
+
+
 ORDERS: Mapping[str, Callable[[Order], Fields]] = MappingProxyType(
     {
         "stop": _stop,
@@ -98,6 +129,11 @@ ORDERS: Mapping[str, Callable[[Order], Fields]] = MappingProxyType(
         "explain": _explain,
         "connections": _connections,
         "kick": _kick,
+        "pause": _pause,
+        "resume": _resume,
+        "drain": _drain,
+        "log-level": _log_level,
+        "scale": _scale,
         "try": _try,
     }
 )

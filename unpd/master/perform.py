@@ -27,7 +27,7 @@ from unpd.errors import UnpdError
 from unpd.kernel import processes
 from unpd.logs import Log
 from unpd.loop import now
-from unpd.master import rotation
+from unpd.master import halting, rotation, scaling
 from unpd.master.children import reports
 from unpd.master.children.fork import Forked, ForkPlan, fork
 from unpd.master.children.kinds import KINDS, wanted_children
@@ -261,6 +261,7 @@ def _adopt_config(runtime: Runtime, effect: fx.AdoptConfig) -> None:
     runtime.deployment = Deployment(runtime.candidate.config, listeners)
     runtime.candidate = None
     runtime.columns.take(runtime.deployment.config, listeners.wanted())
+    halting.adopted(runtime)
     if own_addresses(runtime.deployment) != addresses_before:
         _send_addresses(runtime)
     mend_listeners(runtime)
@@ -329,6 +330,10 @@ def _answer_reload(runtime: Runtime, effect: fx.AnswerReload) -> None:
         runtime.control.answer(effect.request, ok=True, **runtime.report.fields(runtime.generation))
 
 
+def _answer_scale(runtime: Runtime, effect: fx.AnswerScale) -> None:
+    scaling.answer(runtime, effect)
+
+
 # --- the rest -------------------------------------------------------------------------
 
 
@@ -359,6 +364,7 @@ PERFORMERS: Mapping[type[fx.Effect], Callable[[Runtime, Any], None]] = MappingPr
         fx.CountReload: _count_reload,
         fx.ReportReload: _report_reload,
         fx.AnswerReload: _answer_reload,
+        fx.AnswerScale: _answer_scale,
         fx.AnnounceReady: _announce_ready,
         fx.ReopenLog: _reopen_log,
         fx.Note: _note,

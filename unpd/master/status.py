@@ -23,7 +23,15 @@ from unpd.loop import now
 from unpd.master.listening.listener import METRICS
 from unpd.master.runtime import LastReload, Runtime
 from unpd.metrics.reading import count_service
-from unpd.names import ChildKind, ChildPhase, Fault, MasterPhase, ReloadResult, kind_words
+from unpd.names import (
+    ChildKind,
+    ChildPhase,
+    Fault,
+    LiveChange,
+    MasterPhase,
+    ReloadResult,
+    kind_words,
+)
 
 _NOUNS: Mapping[ChildKind, str] = MappingProxyType(
     {
@@ -129,6 +137,7 @@ def status(runtime: Runtime, state: State) -> dict[str, Any]:
         "uptime_s": round(at - runtime.started_at, 1),
         "last_reload": _reload(runtime.last_reload) if runtime.last_reload else None,
         "retired": _retired(runtime, state),
+        "live_changes": _live_changes(runtime, state),
         "services": [_service(runtime, name) for name in runtime.deployment.config.services],
         "children": [_child(runtime, child, at) for child in state.children.values()],
     }
@@ -175,6 +184,28 @@ def _connections(runtime: Runtime, child: Child) -> int:
     )
 
 
+def _live_changes(runtime: Runtime, state: State) -> list[dict[str, Any]]:
+    """What was changed without the configuration."""
+    live = runtime.live
+    found = [
+        _live_change(LiveChange.HALT, name, str(order.halt), order.term.text)
+        for name, order in live.halts.items()
+    ]
+    if live.level is not None:
+        found.append(
+            _live_change(LiveChange.LOG_LEVEL, None, live.level.level, live.level.term.text)
+        )
+    found += [
+        _live_change(LiveChange.SCALE, pool, str(scale.workers), "")
+        for pool, scale in state.scales.items()
+    ]
+    return found
+
+
+def _live_change(change: LiveChange, subject: str | None, value: str, until: str) -> dict[str, Any]:
+    return {"change": str(change), "subject": subject, "value": value, "until": until or None}
+
+
 def _child(runtime: Runtime, child: Child, at: float) -> dict[str, Any]:
     process = runtime.processes.get(child.birth)
     return {
@@ -193,12 +224,14 @@ def _child(runtime: Runtime, child: Child, at: float) -> dict[str, Any]:
 def _service(runtime: Runtime, name: str) -> dict[str, Any]:
     rows = range(runtime.board.rows_given)
     counts = count_service(runtime.board, name, runtime.columns.services.column(name), rows)
+    order = runtime.live.halts.get(name)
     listeners = [
         {"address": opened.text, "queue": _queue(tcp_info.accept_queue(opened.sock))}
         for opened in runtime.deployment.listeners.of(name)
     ]
     return {
         "name": name,
+        "halted": str(order.halt) if order else None,
         "accepted": counts.accepted,
         "active": counts.active,
         "refused": sum(counts.refused),

@@ -28,7 +28,12 @@ def test_a_verb_without_options_asks_for_its_defaults(name: str) -> None:
     """Each verb is a command with its operands, and the daemon understands its
     request.
     """
-    operands = {argument.name: "::1" for argument in VERBS[name].arguments if argument.operand}
+    values = {"level": "debug", "workers": "3"}
+    operands = {
+        argument.name: values.get(argument.name, "::1")
+        for argument in VERBS[name].arguments
+        if argument.operand
+    }
     request = request_of(parse(name, "--control", "there", *operands.values()))
     defaults = {argument.name: argument.default for argument in VERBS[name].arguments}
     assert request == Request(name, {**defaults, **operands})

@@ -19,6 +19,7 @@ HEALTHY: dict[str, Any] = {
     "uptime_s": 12.3,
     "last_reload": None,
     "retired": [],
+    "live_changes": [],
     "services": [],
     "children": [],
 }
@@ -96,6 +97,24 @@ def test_the_last_reload(reason: str, line: str) -> None:
     assert lines(last_reload={**ended, "generation": 3})[3:] == [line]
 
 
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (("halt", "echo", "paused", None), "service echo is paused"),
+        (
+            ("log_level", None, "debug", "2026-11-30T02:00:00Z"),
+            "the level of the log is debug until 2026-11-30T02:00:00Z",
+        ),
+        (("scale", "fast", "7", None), "pool fast has 7 workers"),
+        (("odd", "fast", "7", None), "odd fast 7"),
+    ],
+)
+def test_live_changes(change: tuple[str | None, ...], line: str) -> None:
+    """Each has a line, which says that it is not saved."""
+    values = dict(zip(("change", "subject", "value", "until"), change, strict=True))
+    assert lines(live_changes=[values])[3:] == [f"live change, not saved: {line}"]
+
+
 def test_services_and_children() -> None:
     """The queue of a UNIX listener and of a datagram socket is not known, datagrams are
     shown where some came. Workers have a place, or the service that they alone serve.
@@ -110,6 +129,7 @@ def test_services_and_children() -> None:
         services=[
             {
                 "name": "echo",
+                "halted": None,
                 "accepted": 5,
                 "active": 1,
                 "refused": 0,
@@ -154,8 +174,9 @@ def test_a_service_that_has_refused(refused: int, would_refuse: int, text: str) 
     """It shows how many it has refused, of connections and datagrams together, and how
     many it only observed.
     """
-    service = {
+    service: dict[str, Any] = {
         "name": "echo",
+        "halted": None,
         "accepted": 5,
         "active": 1,
         "refused": refused,

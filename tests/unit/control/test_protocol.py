@@ -73,7 +73,7 @@ NO_REQUEST = "the request is not of version 1"
 NO_CONFIG = "config must be a list of names of a file"
 NO_VERB = (
     "the verb must be one of stop, reload, status, deny, undeny, denied, explain, connections,"
-    " kick, try"
+    " kick, pause, resume, drain, log-level, scale, try"
 )
 
 

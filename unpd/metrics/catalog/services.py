@@ -91,6 +91,13 @@ def _peaks(reading: Reading) -> Series[float]:
     )
 
 
+def _halted(reading: Reading) -> Series[float]:
+    return (
+        ((service,), reading.master[Master.HALTED + column])
+        for service, column in reading.labels.services
+    )
+
+
 def _sources_tracked(reading: Reading) -> Series[float]:
     yield (), reading.sources_tracked
 
@@ -130,6 +137,13 @@ ROWS: tuple[Metric, ...] = (
         "Most connections that were open at one of the samples of the last 60 seconds, one a"
         " second.",
         _peaks,
+    ),
+    Gauge(
+        "unpd_service_halted",
+        ("service",),
+        "1 while an operator keeps new clients of the service out (unpd pause, unpd drain), else"
+        " 0.",
+        _halted,
     ),
     Counter(
         "unpd_connections_ended_total",
