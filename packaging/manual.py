@@ -21,6 +21,7 @@ from unpd.cli.doctor.report import FIELDS as REPORT
 from unpd.cli.doctor.table import CHECKS
 from unpd.cli.parser import option_of
 from unpd.config.foreign import XINETD
+from unpd.control.change_fields import HALT, LEVEL, SCALE
 from unpd.control.reload_fields import PREVIEW, RELOADED
 from unpd.control.status_fields import (
     CONNECTION,
@@ -144,6 +145,21 @@ def event_fields() -> Iterator[str]:
     return _fields_of(EVENT)
 
 
+def halt_fields() -> Iterator[str]:
+    """An item for each field of the answers to pause, resume and drain."""
+    return _fields_of(HALT)
+
+
+def level_fields() -> Iterator[str]:
+    """An item for each field of the answer to log-level."""
+    return _fields_of(LEVEL)
+
+
+def scale_fields() -> Iterator[str]:
+    """An item for each field of the answer to scale."""
+    return _fields_of(SCALE)
+
+
 def _fields_of(fields: tuple[StatusField, ...]) -> Iterator[str]:
     yield ".Bl -tag -width Ds"
     for path, row in paths(fields):
@@ -229,6 +245,9 @@ PARTS: Mapping[str, Callable[[], Iterator[str]]] = MappingProxyType(
         "the fields of an explanation": explanation_fields,
         "the fields of a connection": connection_fields,
         "the fields of an event": event_fields,
+        "the fields of a halt": halt_fields,
+        "the fields of a level": level_fields,
+        "the fields of a scale": scale_fields,
         "the log events": log_events,
         "the metrics": metrics,
         "the reasons": reasons,

@@ -18,7 +18,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 from unpd.kernel import journal
 from unpd.log_events.row import CONNECTIONS, LEVELS, Field, Level
@@ -63,6 +63,7 @@ class Log:
         self, sink: Sink, level: Level, style: Style, *, connections: bool = False, **base: Field
     ) -> None:
         self.sink = sink
+        self._override: Level | None = None
         self.set_level(level, connections=connections)
         self._format = _FORMATS[style]
         self._style: Style = style
@@ -76,15 +77,29 @@ class Log:
         """
         self.sink.forget_rest()
         own = {**self._base, **base}
-        level = LEVELS[self._threshold]
-        return Log(self.sink, level, self._style, connections=self._connections, **own)
+        log = Log(self.sink, self._configured, self._style, connections=self._connections, **own)
+        log.override(self._override)
+        return log
+
+    @property
+    def level(self) -> Level:
+        """The least severe level of which events are written."""
+        return LEVELS[self._threshold]
 
     def set_level(self, level: Level, *, connections: bool) -> None:
-        """Write the events of ``level`` and graver ones from now on. ``connections``:
-        as for a new log.
+        """Write the events of ``level`` and graver ones from now on, as the
+        configuration wants it. ``connections``: as for a new log.
         """
-        self._threshold = LEVELS.index(level)
+        self._configured = level
         self._connections = connections
+        self.override(self._override)
+
+    def override(self, level: Level | None) -> None:
+        """Write the events of this level and graver ones, whatever the configuration
+        wants; None: no longer.
+        """
+        self._override = level
+        self._threshold = LEVELS.index(level or self._configured)
 
     @property
     def writes_connections(self) -> bool:
@@ -118,6 +133,15 @@ class Log:
             if len(line) <= select.PIPE_BUF:
                 break
         return line
+
+
+def take_level(log: Log, level: object) -> dict[str, Any]:
+    """Have ``log`` take the level of a question of the master; return the answer."""
+    for known in (*LEVELS, None):
+        if level == known:
+            log.override(known)
+            return {}
+    return {"error": f"level must be null or one of {', '.join(LEVELS)}"}
 
 
 def stamp(wall_s: float) -> str:

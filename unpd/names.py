@@ -40,8 +40,8 @@ EXIT_MEANINGS: Mapping[ExitCode, str] = MappingProxyType(
         ExitCode.USAGE: "wrong usage",
         ExitCode.NOT_RUNNING: "of status and wait: not running",
         ExitCode.DEGRADED: (
-            "of status --check: degraded or not ready; of wait: not in time; of doctor:"
-            " something has to be mended"
+            "of status --check: degraded or not ready; of wait: not in time; of drain:"
+            " connections are left after --timeout; of doctor: something has to be mended"
         ),
         ExitCode.ADDRESS: "an address is in use, missing, or cannot be listened on",
         ExitCode.CANNOT_CREATE: "the pid file, the log file or the control socket cannot be made",
@@ -76,6 +76,8 @@ for each.
 """
 MAX_PID = 1 << 22
 """The kernel gives no greater pid (proc(5), /proc/sys/kernel/pid_max)."""
+MAX_POOL_WORKERS = 512
+"""The most workers of one pool."""
 MAX_WORKERS = 900
 """The most workers of all pools together: MAX_CHILDREN is enough for two generations of
 them.
@@ -254,12 +256,29 @@ class Unanswered(enum.StrEnum):
     """The service failed: the log tells why."""
 
 
-class RefusalReason(enum.StrEnum):
-    """Why a connection or a datagram was refused, as a metric label. But for
-    ``denied``, each is the key of the configuration that refuses. The order is that of
-    the decision, and of the counters on the scoreboard.
+class Halt(enum.StrEnum):
+    """How a service takes no new client, because an operator wants it so. The order is
+    that of the numbers in shared memory.
     """
 
+    PAUSED = "paused"
+    """Clients wait in the accept queue."""
+    REFUSING = "refusing"
+    """It is paused, and clients are turned away."""
+    DRAINING = "draining"
+    """Clients are turned away, and the open connections are awaited."""
+
+
+class RefusalReason(enum.StrEnum):
+    """Why a connection or a datagram was refused, as a metric label. But for
+    ``paused``, ``draining`` and ``denied``, each is the key of the configuration that
+    refuses. The order is that of the decision, and of the counters on the scoreboard.
+    """
+
+    PAUSED = "paused"
+    """An operator has paused the service: ``unpd pause``."""
+    DRAINING = "draining"
+    """An operator drains the service: ``unpd drain``."""
     DENIED = "denied"
     """A live denial covers its source: of ``unpd deny``, or because it connected to a
     sensor.
@@ -284,6 +303,15 @@ class RefusalReason(enum.StrEnum):
     """The service accepts as fast as it may."""
     ACCEPT_RATE_PER_SOURCE = "accept_rate_per_source"
     """Its source connects as fast as it may."""
+
+
+def halt_reason(halt: Halt) -> RefusalReason:
+    """The reason for which a service that is halted refuses clients."""
+    return RefusalReason.DRAINING if halt is Halt.DRAINING else RefusalReason.PAUSED
+
+
+ORDERED = (RefusalReason.PAUSED, RefusalReason.DRAINING, RefusalReason.DENIED)
+"""The reasons that are orders of a person, and no rules of the configuration."""
 
 
 class HeaderResult(enum.StrEnum):
@@ -408,6 +436,16 @@ class PoolOutcome(enum.StrEnum):
     """It has new children, and the old ones drain."""
     ADDED = "added"
     REMOVED = "removed"
+
+
+class LiveChange(enum.StrEnum):
+    """What an operator has changed in a running daemon, without the configuration."""
+
+    HALT = "halt"
+    """A service takes no new clients."""
+    LOG_LEVEL = "log_level"
+    SCALE = "scale"
+    """A pool has another number of workers."""
 
 
 class Fault(enum.StrEnum):

@@ -22,12 +22,13 @@ from unpd.access.rules import Entry, Rules
 from unpd.access.terms import AccessTerms, OnLimit
 from unpd.board import layout
 from unpd.board.denied import DeniedWriter
+from unpd.board.halted import HaltedWriter
 from unpd.board.layout import Master, Service
 from unpd.board.memory import Scoreboard, create
 from unpd.config.access_lists import THIS_HOST
 from unpd.config.times import ServiceTimes
 from unpd.logs import Log
-from unpd.names import RefusalReason, Resource
+from unpd.names import Halt, RefusalReason, Resource
 from unpd.services.echo import Echo, EchoOptions
 from unpd.worker.admission import STALE_S, Admission, DatagramAdmission, Gate
 from unpd.worker.ledger import Ledger
@@ -51,6 +52,7 @@ class Scene:
     gate: Gate
     row: memoryview
     denied: DeniedWriter
+    halted: HaltedWriter
     sensed: list[Peer] = field(default_factory=list)
 
     def admission(self, terms: AccessTerms, *, sensor: bool = False) -> Admission:
@@ -71,8 +73,8 @@ def scene() -> Iterator[Scene]:
         fd = create()
         stack.callback(os.close, fd)
         board = Scoreboard(fd)
-        denied = DeniedWriter()
-        yield Scene(make_gate(stack, board, denied), board.row(0), denied)
+        denied, halted = DeniedWriter(), HaltedWriter()
+        yield Scene(make_gate(stack, board, denied, halted), board.row(0), denied, halted)
 
 
 def rules(*entries: str) -> Rules:
@@ -322,3 +324,73 @@ def test_who_is_turned_away_is_counted_and_may_read_why(scene: Scene) -> None:
     assert (words[Service.REFUSED + deny], words[Service.REFUSED + per_source]) == (1, 2)
     assert words[Service.WOULD_REFUSE + deny] == 1
     assert words[Service.WOULD_REFUSE + per_source] == 0
+
+
+# --- a service that is halted ---------------------------------------------------------
+
+
+def test_a_pause_lets_clients_wait(scene: Scene) -> None:
+    """None is taken out of the accept queue, and no limit holds them back. One that was
+    taken out before comes in.
+    """
+    admission = scene.admission(AccessTerms())
+    assert (admission.queues, admission.has_room(1.0)) == (False, True)
+    scene.halted.show({COLUMN: Halt.PAUSED})
+    assert (admission.queues, admission.has_room(1.0)) == (True, False)
+    assert admission.holding(1.0) is None
+    assert admission.admit(-1, sockaddr("192.0.2.1"), 1.0)[0] is ADMITTED
+    scene.halted.show({})
+    assert (admission.queues, admission.has_room(1.0)) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("halt", "reason"),
+    [
+        (Halt.REFUSING, RefusalReason.PAUSED),
+        (Halt.DRAINING, RefusalReason.DRAINING),
+    ],
+)
+@pytest.mark.parametrize("terms", [AccessTerms(), AccessTerms(max_per_source=5)])
+def test_a_halt_refuses_before_any_rule(
+    scene: Scene, halt: Halt, reason: RefusalReason, terms: AccessTerms
+) -> None:
+    """Clients, load balancers, those that they tell, and senders of datagrams. Nothing
+    is counted for them.
+    """
+    scene.halted.show({COLUMN: halt})
+    admission, peer = scene.admission(terms), Peer(4, (192 << 24) + 513)
+    assert admission.has_room(1.0)
+    assert admission.turns_away_at_limit
+    decisions = [
+        admission.admit(-1, sockaddr("192.0.2.1"), 1.0)[0],
+        admission.arrive(peer, 1.0),
+        admission.admit_told(peer, 1.0)[0],
+        DatagramAdmission(terms, COLUMN, scene.gate).admit(peer, 1.0),
+    ]
+    assert [each.refusal.reason for each in decisions if each.refusal] == [reason] * 4
+    assert scene.open == 0
+    scene.halted.show({COLUMN + 1: halt})
+    assert admission.admit(-1, sockaddr("192.0.2.1"), 1.0)[0] is ADMITTED
+    assert not admission.turns_away_at_limit
+
+
+def test_no_limit_keeps_clients_that_will_be_turned_away(scene: Scene) -> None:
+    """They do not wait in the queue of a full service that is drained."""
+    admission = scene.admission(AccessTerms(max_connections=1))
+    admission.admit(-1, sockaddr("192.0.2.1"), 1.0)
+    assert not admission.has_room(1.0)
+    scene.halted.show({COLUMN: Halt.DRAINING})
+    assert admission.has_room(1.0)
+    scene.halted.show({COLUMN: Halt.PAUSED})
+    assert not admission.has_room(1.0)
+
+
+def test_a_pause_refuses_datagrams(scene: Scene) -> None:
+    """No queue keeps them."""
+    datagrams = DatagramAdmission(AccessTerms(), COLUMN, scene.gate)
+    peer = Peer(4, (192 << 24) + 513)
+    assert datagrams.admit(peer, 1.0) is ADMITTED
+    scene.halted.show({COLUMN: Halt.PAUSED})
+    refusal = datagrams.admit(peer, 1.0).refusal
+    assert refusal is not None
+    assert (refusal.reason, datagrams.peer) == (RefusalReason.PAUSED, peer)

@@ -134,7 +134,7 @@ def test_a_missing_configuration_ends_with_78(tmp_path: Path, command: str) -> N
     """
     path = tmp_path / "missing.toml"
     arguments = VERBS[command].arguments if command in VERBS else ()
-    values = {"condition": "ready"}
+    values = {"condition": "ready", "level": "debug", "workers": "3"}
     operands = [values.get(each.name, "::1") for each in arguments if each.operand]
     ended = unpd(command, "--config", str(path), *operands)
     assert ended.returncode == 78

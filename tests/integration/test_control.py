@@ -44,7 +44,7 @@ from unpd.loop import Loop
 
 NO_VERB = (
     "the verb must be one of stop, reload, status, workers, listeners, events, wait, deny,"
-    " undeny, denied, explain, connections, kick, try"
+    " undeny, denied, explain, connections, kick, pause, resume, drain, log-level, scale, try"
 )
 ECHO = """
 [services.echo]

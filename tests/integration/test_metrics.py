@@ -33,6 +33,7 @@ METRICS: dict[str, tuple[str, set[str]]] = {
     "unpd_connections_active": ("gauge", {"service"}),
     "unpd_connections_peak": ("gauge", {"service"}),
     "unpd_connections_limit": ("gauge", {"service"}),
+    "unpd_service_halted": ("gauge", {"service"}),
     "unpd_connections_ended_total": ("counter", {"service", "cause"}),
     "unpd_connection_duration_seconds": ("histogram", {"service"}),
     "unpd_received_bytes_total": ("counter", {"service"}),

@@ -18,9 +18,10 @@ from unpd.channel import ChannelEnd
 from unpd.config.addresses import UnixAddress
 from unpd.core.model import Child, Slot, State
 from unpd.master.children.kinds import wanted_children
+from unpd.master.live_changes import ServiceHalt, Term
 from unpd.master.runtime import ChildProcess, Runtime
 from unpd.master.systemd.watchdog import Watchdog
-from unpd.names import ChildKind, ChildPhase, MasterPhase
+from unpd.names import ChildKind, ChildPhase, Halt, MasterPhase
 
 CONFIG = """
 [metrics]
@@ -171,6 +172,15 @@ def test_clients_that_nobody_accepts(scene: Scene) -> None:
         scene.accept(0)
         said = sweep(scene, 112, 120)
         assert said == [""] * len(said)
+
+
+def test_clients_of_a_halted_service_may_wait(scene: Scene) -> None:
+    """An operator wants it: a service manager must not restart the daemon for it."""
+    scene.runtime.live.halts["echo"] = ServiceHalt(Halt.PAUSED, Term())
+    with socket.create_connection(scene.address):
+        assert sweep(scene, 100, 150) == [""] * 50
+        del scene.runtime.live.halts["echo"]
+        assert "no worker accepts them" in sweep(scene, 150, 162)[-1]
 
 
 def test_a_queue_that_moves_is_well(scene: Scene) -> None:

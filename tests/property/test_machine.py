@@ -143,6 +143,10 @@ class Life(RuleBasedStateMachine):
     def a_pool_is_resized(self, pool: str, delta: int) -> None:
         self.simulation.queue.append(ev.PoolResized(pool, delta))
 
+    @rule(pool=st.sampled_from(("default", "other")), workers=st.integers(1, 4))
+    def a_pool_is_scaled(self, pool: str, workers: int) -> None:
+        self.simulation.scale(pool, workers)
+
     @rule()
     def the_log_is_rotated(self) -> None:
         self.simulation.queue.append(ev.LogReopenAsked())
@@ -249,6 +253,13 @@ EVENTS: dict[type[ev.Event], st.SearchStrategy[ev.Event]] = {
     ev.StopAsked: st.builds(ev.StopAsked, st.booleans(), st.just("a test")),
     ev.PoolResized: st.builds(
         ev.PoolResized, st.sampled_from(("default", "other", "")), st.integers(-3, 3)
+    ),
+    ev.PoolScaled: st.builds(
+        ev.PoolScaled,
+        st.just(1),
+        st.sampled_from(("default", "other", "")),
+        st.integers(1, 5),
+        st.integers(1, 5),
     ),
     ev.LogReopenAsked: st.just(ev.LogReopenAsked()),
 }

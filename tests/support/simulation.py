@@ -64,6 +64,9 @@ class Simulation:
         self.has_candidate = False
         self.requests: list[int] = []
         self.answers: dict[int, str] = {}
+        self.scales_asked = 0
+        self.open_scales: deque[int] = deque()
+        """Requests for numbers of workers that are not answered yet."""
         self.renewals = 0
         self.open_reloads = 0
         """Reloads that were asked for, have begun and are not yet counted as ended."""
@@ -105,6 +108,15 @@ class Simulation:
         if answer:
             self.requests.append(len(self.requests) + 1)
         self.queue.append(ev.ReloadAsked(self.requests[-1] if answer else None, every_pool))
+
+    def scale(self, pool: str, workers: int) -> None:
+        """Ask for a number of workers over the control socket."""
+        scaled = self.state.scales.get(pool)
+        wanted = self.state.wanted.workers.get(pool, 1)
+        self.scales_asked += 1
+        self.open_scales.append(self.scales_asked)
+        configured = scaled.configured if scaled else wanted
+        self.queue.append(ev.PoolScaled(self.scales_asked, pool, workers, configured))
 
     def renew_listeners(self) -> None:
         """Report that a listener had to be opened anew."""
@@ -214,6 +226,9 @@ class Simulation:
         state = self.state
         self._check_children()
         self._check_reloads()
+        answered = [one.request for one in effects if isinstance(one, fx.AnswerScale)]
+        asked = [self.open_scales.popleft()] if isinstance(event, ev.PoolScaled) else []
+        assert answered == asked, "a scale is answered once, in its own step"
         assert state.throttles.keys() <= set(state.wanted.slots()), (
             "a throttle exists for a slot that is not wanted"
         )

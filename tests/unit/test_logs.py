@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.support.memory_sink import MemorySink
 from unpd.log_events.row import Field, Level
-from unpd.logs import FIELD_LIMITS, Log, Style
+from unpd.logs import FIELD_LIMITS, Log, Style, take_level
 
 STAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 
@@ -184,6 +184,34 @@ def test_connections_are_logged_where_they_are_wanted(
         assert each.writes_connections is (level is not None)
     levels = [json.loads(line)["level"] for line in memory.lines]
     assert levels == ([level] * 3 if level else [])
+
+
+def test_a_level_can_hold_whatever_is_configured() -> None:
+    """In the log of a child, too, and until it is taken back; then the level that was
+    configured last holds.
+    """
+    memory = MemorySink()
+    log = Log(memory.sink, "warning", "text")
+    log.override("debug")
+    child = log.child(role="worker")
+    for each in (log, child):
+        levels = [each.level]
+        each.set_level("error", connections=True)
+        levels.append(each.level)
+        each.override(None)
+        assert [*levels, each.level] == ["debug", "debug", "error"]
+
+
+@pytest.mark.parametrize("level", ["debug", "error", None])
+def test_a_level_comes_by_a_message(level: Level | None) -> None:
+    """What is no level changes nothing, and is answered by a sentence."""
+    log = Log(MemorySink().sink, "info", "text")
+    assert take_level(log, level) == {}
+    assert log.level == (level or "info")
+    others: tuple[object, ...] = ("loud", 7, ["debug"], {})
+    for other in others:
+        assert "level must be null or one of" in take_level(log, other)["error"]
+    assert log.level == (level or "info")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ The order is fixed: a live denial, ``deny``, ``allow``, ``access_times``,
 ``accept_rate``, ``accept_rate_per_source``. So an address in ``deny`` is refused
 whatever ``allow`` says, as in xinetd, and a peer that no rule lets in costs no count.
 The first reason refuses. A reason that is only observed does not, so the decision goes
-on to the next.
+on to the next. A service that an operator has halted refuses before all that, without
+a decision (:mod:`unpd.worker.admission`).
 
 A limit of the service keeps clients in the accept queue where the terms say so
 (``queued``). :func:`holds_back` decides about such limits before the accept, and

@@ -6,7 +6,7 @@ values that are compared also where they refuse nobody. Called by the master for
 explain``, and by the command line for rules alone. Raises nothing of its own.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from unpd.access.decide import Counts, Moment, Verdict, look_at
 from unpd.access.peer import Peer
@@ -65,6 +65,15 @@ def explain(terms: AccessTerms, counts: Counts | None, peer: Peer, at: Moment) -
     if any(not look.waits for look in refusing):
         outcome = REFUSED
     return Explanation(outcome, looks, terms.proxies.find(peer))
+
+
+def halted(explanation: Explanation, reason: RefusalReason, *, waits: bool) -> Explanation:
+    """The same about a service that an operator has halted. ``waits``: its clients wait
+    in the accept queue, unless they would be refused anyway.
+    """
+    look = Look(reason, Verdict(reason), observed=False, waits=waits)
+    outcome = WAITS if waits and explanation.outcome != REFUSED else REFUSED
+    return replace(explanation, outcome=outcome, looks=(look, *explanation.looks))
 
 
 def _look(

@@ -99,9 +99,9 @@ class AccessTerms:
 
     def _is_set(self, reason: RefusalReason) -> bool:
         """Whether the terms can refuse for a reason, which has the name of its field. A
-        denial needs no term.
+        denial needs no term; and a service that was halted is asked before its terms.
         """
-        return reason is RefusalReason.DENIED or bool(getattr(self, reason))
+        return reason is RefusalReason.DENIED or bool(getattr(self, reason, False))
 
     @property
     def limits_peers(self) -> bool:

@@ -9,10 +9,8 @@ into the half, and compares: if the version has changed, the master may have wri
 where it looked, and it looks again. A look takes 2 us with 65,536 ranges, and 0.2 us
 without any.
 
-Only the master can write: its own mapping is not inherited (MADV_DONTFORK in
-madvise(2)), the children get one for reading, and F_SEAL_FUTURE_WRITE (fcntl(2), Linux
-5.1) keeps anybody from making another one. Yet a reader trusts no word: it never loops,
-waits or raises because of one.
+Only the master can write (:mod:`unpd.board.sealed`). Yet a reader trusts no word: it
+never loops, waits or raises because of one.
 
 Errors: OSError if the kernel refuses the memory.
 
@@ -22,22 +20,17 @@ long in the middle of the look. A processor that delays stores (not x86) may sho
 reader the version before the ranges; nothing here prevents that but the time between.
 """
 
-import fcntl
-import mmap
-import os
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
-from unpd.board.layout import WORD_BYTES, DeniedHalf
 from unpd.board.layout import Denied as Words
+from unpd.board.layout import DeniedHalf
+from unpd.board.sealed import make_sealed
 from unpd.names import MAX_DENIALS
 
 TRIES = 4
 """How often a reader looks at most."""
-_F_SEAL_FUTURE_WRITE = 0x0010  # linux/fcntl.h; the module fcntl lacks it in Python 3.11
-_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL | _F_SEAL_FUTURE_WRITE
-_BYTES = Words.size * WORD_BYTES
 _LOW = (1 << 64) - 1
 
 # A word that is asked of its table costs 0.1 us (see unpd.worker.ledger).
@@ -115,18 +108,9 @@ class DeniedWriter:
     """The writer, which makes the memory. ``denied``: the reader of its children."""
 
     def __init__(self) -> None:
-        fd = os.memfd_create("unpd-denied", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        try:
-            os.ftruncate(fd, _BYTES)
-            own = mmap.mmap(fd, _BYTES)
-            own.madvise(mmap.MADV_DONTFORK)
-            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
-            shared = mmap.mmap(fd, _BYTES, prot=mmap.PROT_READ)
-        finally:
-            os.close(fd)
-        self._words: memoryview = memoryview(own).cast("Q")
+        self._words, shown = make_sealed("unpd-denied", Words.size)
         self._version = 0
-        self.denied = Denied(memoryview(shared).cast("Q"))
+        self.denied = Denied(shown)
 
     def publish(self, v4: Sequence["array[int]"], v6: Sequence["array[int]"]) -> None:
         """Show the children these ranges from now on: the columns of both families

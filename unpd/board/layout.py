@@ -3,7 +3,8 @@
 Owns the tables :class:`Master`, :class:`Directory`, :class:`Row`, :class:`Service` and
 :class:`Target`, and :class:`Board`, which puts them together; :class:`Session`, an
 entry of a table of sessions (:mod:`unpd.board.sessions`); :class:`Denied` with its
-:class:`DeniedHalf` (:mod:`unpd.board.denied`); and :class:`LaneSums`, :class:`Bucket`
+:class:`DeniedHalf` (:mod:`unpd.board.denied`); :class:`Halted`
+(:mod:`unpd.board.halted`); and :class:`LaneSums`, :class:`Bucket`
 and :class:`Source`, the parts of the counts of sources (:mod:`unpd.board.sources`).
 Offsets, sizes and the fingerprint are computed from these tables, in the order in which
 the words stand here. Code that reads or writes a word names it by its table, such as
@@ -27,6 +28,7 @@ from unpd.names import (
     ChildPhase,
     EndCause,
     Fault,
+    Halt,
     HeaderResult,
     MasterPhase,
     ProgramResult,
@@ -66,6 +68,7 @@ MASTER_PHASES: tuple[MasterPhase, ...] = tuple(MasterPhase)
 REAP_REASONS: tuple[ReapReason, ...] = tuple(ReapReason)
 UNANSWERED: tuple[Unanswered, ...] = tuple(Unanswered)
 REFUSAL_REASONS: tuple[RefusalReason, ...] = tuple(RefusalReason)
+HALTS: tuple[Halt, ...] = tuple(Halt)
 HEADER_RESULTS: tuple[HeaderResult, ...] = tuple(HeaderResult)
 RELOAD_RESULTS: tuple[ReloadResult, ...] = tuple(ReloadResult)
 PROGRAM_RESULTS: tuple[ProgramResult, ...] = tuple(ProgramResult)
@@ -204,6 +207,7 @@ class Master(Area):
     CONNECTION_PEAKS = Word(
         "most connections open at a sample of the last minute, by service", count=MAX_SERVICES
     )
+    HALTED = Word("1 while an operator keeps its new clients out, by service", count=MAX_SERVICES)
     BEAT_NS = Word("the master's last heartbeat, on the monotonic clock; 0 before the first")
     DENIALS = Word("live denials of networks")
     REPORTS_LOST = Word("reports about clients of sensors for which there was no room")
@@ -333,6 +337,18 @@ class Denied(Area):
 
     VERSION = Word("goes up with each change; its last bit is the half that holds")
     HALVES = Word("two copies, each as in DeniedHalf", count=2 * DeniedHalf.size)
+
+
+class Halted(Area):
+    """The services that an operator has halted. The master writes it, and no child
+    can.
+    """
+
+    SERVICES = Word(
+        "index of how it is halted, and one more, by service; 0: it takes clients",
+        count=MAX_SERVICES,
+        values=HALTS,
+    )
 
 
 class LaneSums(Area):

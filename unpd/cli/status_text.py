@@ -23,6 +23,7 @@ _SERVICES: Columns = MappingProxyType(
         "SENT/S": lambda one: amount(one["sent_bytes_per_s"]),
         "REFUSED": lambda one: str(one["refused"]),
         "WOULD REFUSE": lambda one: str(one["would_refuse"]),
+        "HALTED": lambda one: one["halted"] or "-",
         "DATAGRAMS": lambda one: str(one["datagrams_received"]),
         "ANSWERED": lambda one: str(one["datagrams_sent"]),
         "DATAGRAMS/S": lambda one: _rate(one["datagrams_per_s"]),
@@ -31,12 +32,13 @@ _SERVICES: Columns = MappingProxyType(
 _IF_ANY = MappingProxyType(
     {
         "WOULD REFUSE": "would_refuse",
+        "HALTED": "halted",
         "DATAGRAMS": "datagrams_received",
         "ANSWERED": "datagrams_received",
         "DATAGRAMS/S": "datagrams_received",
     }
 )
-"""The columns that are left out where this field is 0 for every service."""
+"""The columns that are left out where this field is 0 or null for every service."""
 
 
 def as_text(status: Values) -> str:
@@ -67,6 +69,7 @@ def _daemon(status: Values) -> Iterator[str]:
         yield _reload(status["last_reload"])
     for fault in status["degraded"]:
         yield f"degraded: {fault['text']}"
+    yield from map(_live_change, status["live_changes"])
     for retired in status["retired"]:
         yield (
             f"retired from generation {retired['generation']}:"
@@ -91,6 +94,17 @@ def _reload(reload: Values) -> str:
     first, *more = reload["reason"].splitlines()
     rest = f" (and {len(more)} more)" if more else ""
     return f"last reload: refused {at}: {first}{rest}"
+
+
+def _live_change(change: Values) -> str:
+    value, subject = change["value"], change["subject"]
+    what = {
+        "halt": f"service {subject} is {value}",
+        "log_level": f"the level of the log is {value}",
+        "scale": f"pool {subject} has {value} workers",
+    }.get(change["change"], f"{change['change']} {subject} {value}")
+    until = f" until {change['until']}" if change["until"] else ""
+    return f"live change, not saved: {what}{until}"
 
 
 def _count(number: int, word: str) -> str:

@@ -4,8 +4,9 @@ result and prints it.
 Called by dispatch; calls :mod:`unpd.control.client`, :mod:`unpd.cli.status_text`,
 :mod:`unpd.cli.reload_text`, :mod:`unpd.cli.preview_text`,
 :mod:`unpd.cli.denied_text`, :mod:`unpd.cli.explained_text`,
-:mod:`unpd.cli.workers_text`, :mod:`unpd.cli.events_text` and
-:mod:`unpd.cli.connections_text`.
+:mod:`unpd.cli.workers_text`, :mod:`unpd.cli.events_text`,
+:mod:`unpd.cli.connections_text`, :mod:`unpd.cli.changes_text` and
+:mod:`unpd.cli.draining`.
 ``COMMANDS`` has the names of :data:`unpd.control.verbs.VERBS`, which a test compares.
 Imports no pydantic. Errors: UnpdError, from finding the control socket, from the
 daemon, or about an answer that is none of this version. A change that was made is a
@@ -15,6 +16,7 @@ success, also if standard output does not take the words about it.
 import argparse
 import contextlib
 import json
+import math
 import os
 import select
 from collections.abc import Callable, Mapping
@@ -24,8 +26,10 @@ from typing import Any
 
 from unpd.access.advice import doubt
 from unpd.cli import (
+    changes_text,
     connections_text,
     denied_text,
+    draining,
     events_text,
     explained_text,
     preview_text,
@@ -39,6 +43,7 @@ from unpd.cli.output import complain, in_journal, show
 from unpd.config.host import ROOT_RUNTIME_DIR
 from unpd.config.source import names_of
 from unpd.config.wording import file_shown
+from unpd.control.change_fields import HALT, LEVEL, SCALE
 from unpd.control.client import (
     ANSWER_TIMEOUT_S,
     BrokenOffError,
@@ -48,6 +53,7 @@ from unpd.control.client import (
 )
 from unpd.control.protocol import Request
 from unpd.control.reload_fields import PREVIEW
+from unpd.control.spans import span_s
 from unpd.control.status_fields import (
     CONNECTIONS,
     DENIED,
@@ -314,6 +320,78 @@ def kick(args: argparse.Namespace) -> int:
     return ExitCode.FAILED if answer["silent"] else ExitCode.DONE
 
 
+def pause(args: argparse.Namespace) -> int:
+    """``unpd pause``: print what it has done."""
+    return _changed(args, HALT, changes_text.halted)
+
+
+def resume(args: argparse.Namespace) -> int:
+    """``unpd resume``: a service that is not halted is no failure."""
+    return _changed(args, HALT, changes_text.resumed)
+
+
+def scale(args: argparse.Namespace) -> int:
+    """``unpd scale``: print how many workers the pool has now."""
+    return _changed(args, SCALE, changes_text.scaled)
+
+
+def log_level(args: argparse.Namespace) -> int:
+    """``unpd log-level``: a process that does not answer is a failure."""
+    answer = _asked(args, LEVEL)
+    show(_answer_as_json(answer, LEVEL) if args.json else changes_text.level(answer))
+    if complaint := changes_text.silence(answer):
+        complain(complaint)
+    return ExitCode.FAILED if answer["silent"] else ExitCode.DONE
+
+
+def drain(args: argparse.Namespace) -> int:
+    """``unpd drain``: wait until the open connections have ended. An interrupt ends the
+    wait alone.
+    """
+    answer = _asked(args, HALT)
+    if not args.json:
+        show(changes_text.halted(answer))
+    timeout_s = span_s(args.timeout) if args.timeout else math.inf
+    try:
+        left = draining.wait_drained(args.service, lambda: _status_of(args), timeout_s)
+    except KeyboardInterrupt:
+        complain(f"interrupted: the drain goes on until unpd resume {args.service}")
+        raise
+    answer["connections"] = left
+    if args.json:
+        show(_answer_as_json(answer, HALT))
+    else:
+        show(changes_text.drained(args.service, left))
+    return ExitCode.DEGRADED if left else ExitCode.DONE
+
+
+def _changed(
+    args: argparse.Namespace,
+    fields: tuple[StatusField, ...],
+    text: Callable[[dict[str, Any]], str],
+) -> int:
+    answer = _asked(args, fields)
+    show(_answer_as_json(answer, fields) if args.json else text(answer))
+    return ExitCode.DONE
+
+
+def _asked(args: argparse.Namespace, fields: tuple[StatusField, ...]) -> dict[str, Any]:
+    """The daemon's answer to the command. UnpdError."""
+    with contextlib.closing(_connect(args)) as client:
+        return _checked(client.ask(request_of(args)), fields)
+
+
+def _status_of(args: argparse.Namespace) -> dict[str, Any]:
+    request = Request("status", {}, request_of(args).config)
+    with contextlib.closing(_connect(args)) as client:
+        return _checked(client.ask(request).get("status"), STATUS)
+
+
+def _answer_as_json(answer: dict[str, Any], fields: tuple[StatusField, ...]) -> str:
+    told = {field.name: answer[field.name] for field in fields}
+    return _as_json({"schema": SCHEMA, **told})
+
+
 def explain(args: argparse.Namespace) -> int:
     """``unpd explain``: ask the daemon, or with --config the rules of that file."""
     path = config_path(args) if args.config is not None else None
@@ -368,6 +446,11 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = MappingProxyType(
         "explain": explain,
         "connections": connections,
         "kick": kick,
+        "pause": pause,
+        "resume": resume,
+        "drain": drain,
+        "log-level": log_level,
+        "scale": scale,
         "try": try_,
     }
 )

@@ -28,7 +28,7 @@ from unpd.config.wording import quoted_list
 from unpd.config.writing import key_shown
 from unpd.errors import quoted
 from unpd.libraries import AfterValidator, BeforeValidator, Field, ValidationError
-from unpd.names import RefusalReason, Resource
+from unpd.names import ORDERED, RefusalReason, Resource
 from unpd.services.base import UnknownNameError
 from unpd.services.daytime import zone
 
@@ -42,7 +42,7 @@ PRESSURE = (
     f" {MAX_PER_CENT} of cpu, memory and io"
 )
 MODES = '"enforce" or "observe"'
-OBSERVABLE = tuple(reason for reason in RefusalReason if reason is not RefusalReason.DENIED)
+OBSERVABLE = tuple(reason for reason in RefusalReason if reason not in ORDERED)
 """The reasons of a refusal that are keys of a service."""
 
 

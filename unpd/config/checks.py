@@ -33,7 +33,6 @@ from unpd.config.refusals import check_refusals
 from unpd.config.schema import (
     DEFAULT_AMPLIFICATION,
     DEFAULT_POOL,
-    MAX_POOL_WORKERS,
     MAX_SESSIONS,
     Config,
     Pool,
@@ -44,7 +43,7 @@ from unpd.config.source_room import check_source_room
 from unpd.config.wording import word_shown
 from unpd.errors import quoted
 from unpd.kernel import interfaces, privileges
-from unpd.names import MAX_WORKERS, ChildKind, kind_words
+from unpd.names import MAX_POOL_WORKERS, MAX_WORKERS, ChildKind, kind_words
 from unpd.services.sensor import SensorOptions
 
 

@@ -51,6 +51,7 @@ from unpd.libraries import (
 from unpd.names import (
     FORKING_KINDS,
     KIND_OF_MODEL,
+    MAX_POOL_WORKERS,
     PROGRAM_KINDS,
     ChildKind,
     Model,
@@ -61,8 +62,6 @@ from unpd.services.sensor import SensorOptions
 
 WEEK_S = 7 * 24 * 3600
 HOUR_S = 3600
-MAX_POOL_WORKERS = 512
-"""The most workers of one pool."""
 
 MAX_CONNECTIONS = 1_000_000
 MAX_SESSIONS = 10_000

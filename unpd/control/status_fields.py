@@ -17,7 +17,9 @@ from unpd.names import (
     ChildKind,
     ChildPhase,
     Fault,
+    Halt,
     ListenerState,
+    LiveChange,
     MasterPhase,
     PoolOutcome,
     ReloadResult,
@@ -63,6 +65,23 @@ _LAST_RELOAD = (
     StatusField("ended_at", "text", "When it ended, in UTC, such as 2026-11-22T21:23:10Z."),
     StatusField("generation", "integer", "The generation that served afterwards."),
 )
+_LIVE_CHANGES = (
+    StatusField("change", "text", f"{', '.join(LiveChange)}."),
+    StatusField(
+        "subject", "text", "The service, or the pool.", "it is about the log of all processes"
+    ),
+    StatusField(
+        "value",
+        "text",
+        f"Of a halt {', '.join(Halt)}; else the level of the log, or the number of workers.",
+    ),
+    StatusField(
+        "until",
+        "text",
+        "When it ends, in UTC, such as 2026-11-22T21:23:10Z.",
+        "it lasts until it is taken back",
+    ),
+)
 _RETIRED = (
     StatusField("generation", "integer", "The number of the generation."),
     StatusField("children", "integer", "How many of its retired children have not ended."),
@@ -98,6 +117,7 @@ LISTENERS = (
 )
 _SERVICES = (
     StatusField("name", "text", "The name of the service."),
+    StatusField("halted", "text", f"How it is halted: {', '.join(Halt)}.", "it takes new clients"),
     StatusField("accepted", "integer", "How many connections it has accepted."),
     StatusField("active", "integer", "How many connections are open."),
     StatusField(
@@ -221,6 +241,12 @@ STATUS = (
         "The generations of which retired children have not ended. After SIGTTOU, or where a pool"
         " shrank, one of them may be a generation that serves.",
         fields=_RETIRED,
+    ),
+    StatusField(
+        "live_changes",
+        "list",
+        "The changes of the running daemon that are in no file: a restart ends them.",
+        fields=_LIVE_CHANGES,
     ),
     StatusField("services", "list", "The services.", fields=_SERVICES),
     StatusField(

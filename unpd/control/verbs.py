@@ -11,11 +11,19 @@ Errors: VerbError.
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from unpd.control import client_verbs, life_verbs, service_verbs
+from unpd.control import change_verbs, client_verbs, life_verbs, service_verbs
 from unpd.control.verb import Verb, VerbError
 
 VERBS: Mapping[str, Verb] = MappingProxyType(
-    {verb.name: verb for verb in (*life_verbs.ROWS, *client_verbs.ROWS, *service_verbs.ROWS)}
+    {
+        verb.name: verb
+        for verb in (
+            *life_verbs.ROWS,
+            *client_verbs.ROWS,
+            *change_verbs.ROWS,
+            *service_verbs.ROWS,
+        )
+    }
 )
 """The table, by name, in the order in which people read it."""
 

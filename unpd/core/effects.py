@@ -82,6 +82,21 @@ class AnswerReload:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerScale:
+    """Answer a control request: its pool has another number of workers, or not."""
+
+    request: int
+    refused: str
+    """The reason, or "" if the pool has that number."""
+    pool: str = ""
+    workers: int = 0
+    before: int = 0
+    """How many it had."""
+    configured: int = 0
+    """How many the configuration wants."""
+
+
+@dataclass(frozen=True, slots=True)
 class ReportReload:
     """Log what a reload that succeeded has changed, and remember it for its answers."""
 
@@ -128,6 +143,7 @@ Effect = (
     | CloseListeners
     | AnnounceReady
     | AnswerReload
+    | AnswerScale
     | CountReload
     | ReportReload
     | ReopenLog

@@ -117,6 +117,18 @@ class PoolResized:
 
 
 @dataclass(frozen=True, slots=True)
+class PoolScaled:
+    """The control request ``request`` asked for so many workers in ``pool``.
+    ``configured``: how many the configuration wants.
+    """
+
+    request: int
+    pool: str
+    workers: int
+    configured: int
+
+
+@dataclass(frozen=True, slots=True)
 class LogReopenAsked:
     """A signal asked for the log file to be opened again: it was rotated."""
 
@@ -135,5 +147,6 @@ Event = (
     | ConfigRefused
     | StopAsked
     | PoolResized
+    | PoolScaled
     | LogReopenAsked
 )

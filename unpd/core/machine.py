@@ -4,7 +4,8 @@
 A step applies the event (:data:`EVENT_TABLE` says what each event means in each phase
 of the master), and retires children that are not wanted any more. Then it spawns those
 that are missing (:mod:`unpd.core.converge`), and checks whether the phase has ended
-(:data:`SETTLE`). The reload is in :mod:`unpd.core.reload`.
+(:data:`SETTLE`). The reload is in :mod:`unpd.core.reload`, and the number of workers
+that an operator gives to a pool in :mod:`unpd.core.scaling`.
 The phases::
 
     STARTING --all services ready--> RUNNING
@@ -32,7 +33,7 @@ from typing import Any
 
 from unpd.core import effects as fx
 from unpd.core import events as ev
-from unpd.core import reload
+from unpd.core import reload, scaling
 from unpd.core.backoff import after_death, after_failure
 from unpd.core.children import Happening, happened
 from unpd.core.converge import converge, retire_surplus, vacant_slots
@@ -185,6 +186,7 @@ def _resize(draft: Draft, event: ev.PoolResized) -> None:
     workers = state.wanted.workers.get(event.pool, 0)
     if state.candidate is not None and state.asked.renewal:
         state.candidate = state.candidate.sized_as(state.wanted)
+    scaling.resized(draft, event.pool)
     retire_surplus(draft)
     if state.wanted == before:
         draft.note("pool.not_resized", pool=event.pool, delta=event.delta, workers=workers)
@@ -340,6 +342,11 @@ EVENT_TABLE: Mapping[type[ev.Event], Mapping[MasterPhase, Reaction]] = MappingPr
         },
         ev.StopAsked: {**_in_every_phase(_stop_asked), MasterPhase.STOPPING: _stop_again},
         ev.PoolResized: {**_in_every_phase(_resize), MasterPhase.STOPPING: _too_late},
+        ev.PoolScaled: {
+            **_in_every_phase(scaling.scaled_too_soon),
+            MasterPhase.RUNNING: scaling.scaled,
+            MasterPhase.STOPPING: scaling.scaled_too_late,
+        },
         ev.LogReopenAsked: _in_every_phase(_reopen_log),
     }
 )

@@ -162,6 +162,11 @@ class Wanted:
         }
         return replace(self, pools=pools)
 
+    def with_workers(self, pool: str, count: int) -> "Wanted":
+        """The same with ``count`` workers in ``pool``, which has some."""
+        key = (ChildKind.WORKER, pool)
+        return replace(self, pools={**self.pools, key: replace(self.pools[key], count=count)})
+
     def resized(self, pool: str, delta: int) -> "Wanted":
         """The same with ``delta`` more workers in ``pool``, but at least one there.
 
@@ -171,9 +176,7 @@ class Wanted:
         workers = self.workers
         if pool not in workers or sum(workers.values()) + delta > MAX_WORKERS:
             return self
-        key = (ChildKind.WORKER, pool)
-        resized = replace(self.pools[key], count=max(1, workers[pool] + delta))
-        return replace(self, pools={**self.pools, key: resized})
+        return self.with_workers(pool, max(1, workers[pool] + delta))
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +268,21 @@ class Throttle:
 
 
 @dataclass(frozen=True, slots=True)
+class Scale:
+    """The number of workers that an operator has given to a pool. ``configured``: the
+    one of the configuration at that time.
+    """
+
+    workers: int
+    configured: int
+
+    @property
+    def is_none(self) -> bool:
+        """Whether it is what the configuration wants anyway."""
+        return self.workers == self.configured
+
+
+@dataclass(frozen=True, slots=True)
 class Exit:
     """How the master will end: an exit code of :class:`unpd.names.ExitCode`, and the
     reason for the log.
@@ -302,7 +320,9 @@ class State:
     ``asked`` is the reload under way, ``queued`` one more reload after it.
     ``phase_deadline_at`` bounds STARTING and CUTTING. ``beats_read_at`` is when
     heartbeats were last read. ``last_trouble`` is the latest reason why a child failed.
-    ``max_children`` have room at a time. ``sessions_end_at``: how long the master
+    ``max_children`` have room at a time. ``scales`` are the numbers of workers that an
+    operator has given to pools, ``candidate_scales`` those of them that the candidate
+    keeps. ``sessions_end_at``: how long the master
     waits, after its last child, for sessions that have no dispatcher.
     """
 
@@ -313,6 +333,8 @@ class State:
     candidate: Wanted | None = None
     children: dict[int, Child] = field(default_factory=dict)
     throttles: dict[tuple[int, Slot], Throttle] = field(default_factory=dict)
+    scales: Mapping[str, Scale] = field(default_factory=dict)
+    candidate_scales: Mapping[str, Scale] = field(default_factory=dict)
     next_birth: int = 1
     asked: Asked = Asked()
     queued: Asked | None = None

@@ -26,6 +26,7 @@ from dataclasses import replace
 
 from unpd.core import effects as fx
 from unpd.core import events as ev
+from unpd.core import scaling
 from unpd.core.converge import converge, make_room, missing_room, retire_surplus
 from unpd.core.draft import Draft
 from unpd.core.model import Asked, Child, PoolChange, State, Wanted, pool_changes
@@ -97,7 +98,11 @@ def config_loaded(draft: Draft, event: ev.ConfigLoaded) -> None:
     """
     state = draft.state
     state.last_generation += 1
-    wanted = event.wanted.sized_as(state.wanted) if state.asked.renewal else event.wanted
+    if state.asked.renewal:
+        wanted = event.wanted.sized_as(state.wanted)
+    else:
+        state.candidate_scales = scaling.kept_scales(state.scales, event.wanted)
+        wanted = scaling.apply_scales(state.candidate_scales, event.wanted)
     every_pool = state.asked.every_pool
     state.candidate = wanted.after(state.wanted, state.last_generation, every_pool)
     state.phase = MasterPhase.CUTTING
@@ -191,6 +196,8 @@ def _adopt_candidate(draft: Draft, candidate: Wanted) -> None:
     changes = pool_changes(state.wanted, candidate)
     state.generation, state.wanted, state.candidate = state.last_generation, candidate, None
     draft.do(fx.AdoptConfig(state.generation))
+    if not state.asked.renewal:
+        scaling.adopt_scales(draft, state.candidate_scales)
     state.throttles.clear()
     retire_surplus(draft)
     converge(draft)

@@ -7,7 +7,8 @@ loops waitpid (:class:`unpd.kernel.signals.Reaper`). A service has at most
 wait in the accept queue, or are turned away, as the service's ``on_limit`` says. The
 listeners take turns: the one that accepted last is watched last. If the kernel refuses
 a fork, the connection is kept and the fork is tried again after a pause; meanwhile
-nothing is accepted. A connection of a load balancer waits for the header that tells its
+nothing is accepted. While an operator pauses a service, its listeners rest, a moment at
+a time. A connection of a load balancer waits for the header that tells its
 client, beside the others (:mod:`unpd.worker.arrivals`).
 
 The master calls :meth:`Dispatcher.run` in the forked child. If an earlier dispatcher
@@ -221,7 +222,9 @@ class Dispatcher:
         if self._roll.full and not admission.turns_away_at_limit:
             self._reception.held_back(door.listener.terms, door.listener.waiting(), now())
             return False
-        if not admission.has_room(now()):
+        # From a whole socket programs take the clients: nothing here can refuse these.
+        keeps_out = isinstance(door.listener, WholeSocket) and admission.halt is not None
+        if keeps_out or not admission.has_room(now()):
             door.listener.rest(now())
             self._reception.held_back(door.listener.terms, door.listener.waiting(), now())
             return False

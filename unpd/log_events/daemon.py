@@ -198,6 +198,54 @@ ROWS: tuple[LogEvent, ...] = (
         "The live denials cannot be written to `file`; the daemon is degraded, and tries again.",
         "Remove the cause that `error` names.",
     ),
+    # live changes
+    LogEvent(
+        "service.halted",
+        "info",
+        ("service", "halted", "until", "by_uid"),
+        "The user `by_uid` keeps new clients of `service` out until the time `until` or, if that is"
+        " empty, until it is resumed: `paused` lets them wait in the accept queue, `refusing` and"
+        " `draining` close their connections.",
+    ),
+    LogEvent(
+        "service.resumed",
+        "info",
+        ("service", "was", "reason", "by_uid"),
+        "The `service`, which `was` halted, takes new clients again, for `reason`.",
+        optional=("by_uid",),
+    ),
+    LogEvent(
+        "log.level_changed",
+        "warning",
+        ("threshold", "before", "until", "reason", "by_uid"),
+        "All processes write lines of the level `threshold` and graver ones, instead of `before`,"
+        " for `reason`, until the time `until` or, if that is empty, until another level"
+        " is wanted.",
+        "End a level that somebody has forgotten with `unpd log-level configured`.",
+        optional=("by_uid",),
+    ),
+    LogEvent(
+        "log.level_not_taken",
+        "warning",
+        ("child", "threshold"),
+        "The process `child` has not answered that it writes lines of the level `threshold` from"
+        " now on; it may"
+        " do so yet.",
+        "Look whether it is stopped or hung.",
+    ),
+    LogEvent(
+        "pool.scaled",
+        "info",
+        ("pool", "workers", "before"),
+        "An operator has given the `pool` another number of `workers`.",
+    ),
+    LogEvent(
+        "pool.scale_ended",
+        "info",
+        ("pool", "workers"),
+        "The number of `workers` that an operator had given to the `pool` ends with the reload"
+        " under way, whose file wants another number than before, or has no room for it.",
+    ),
     # reloads
     LogEvent(
         "reload.proving",

@@ -127,6 +127,7 @@ class BoardColumns:
             samples=[
                 self._word(Master.UNREACHABLE + column),
                 self._word(Master.CONNECTION_PEAKS + column),
+                self._word(Master.HALTED + column),
             ],
         )
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from unpd.access.decide import LiveDenial, Moment
 from unpd.access.denials import Denial
-from unpd.access.explain import explain
+from unpd.access.explain import explain, halted
 from unpd.access.network import WIDTHS, Network
 from unpd.access.peer import UNIX, Peer, parse_peer
 from unpd.access.rules import Entry
@@ -28,7 +28,7 @@ from unpd.control.verb import VerbError
 from unpd.loop import now
 from unpd.master.denying import described
 from unpd.master.runtime import Runtime
-from unpd.names import ChildKind, ChildPhase
+from unpd.names import ChildKind, ChildPhase, Halt, halt_reason
 from unpd.worker.admission import Counted, DatagramCounts, Shown
 
 
@@ -40,6 +40,7 @@ class _Counts(Counted):
             sources=runtime.sources,
             counts=SourceCounts(runtime.sources, lambda: runtime.board.rows_given),
             denied=runtime.deny_list.denied,
+            halted=runtime.live.halted,
             master=runtime.board.words,
         )
         terms = runtime.deployment.config.services[service].main_access
@@ -79,6 +80,10 @@ def explained(runtime: Runtime, arguments: Mapping[str, Any]) -> Mapping[str, An
     counts.look_at(peer, at.now)
     runtime.deny_list.look(at.now)
     explanation = explain(services[name].main_access, counts, peer, at)
+    if (order := runtime.live.halts.get(name)) is not None:
+        reason = halt_reason(order.halt)
+        waits = order.halt is Halt.PAUSED and not only_datagrams
+        explanation = halted(explanation, reason, waits=waits)
     denial = counts.whole_denial(peer)
     circumstances = Circumstances(
         about=services[name].main_uses,

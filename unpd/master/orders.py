@@ -17,7 +17,18 @@ from unpd.control.verb import VerbError
 from unpd.control.verbs import VERBS
 from unpd.core import events as ev
 from unpd.core.model import State
-from unpd.master import denying, explaining, following, kicking, listing, trying, waiting
+from unpd.master import (
+    denying,
+    explaining,
+    following,
+    halting,
+    kicking,
+    levelling,
+    listing,
+    scaling,
+    trying,
+    waiting,
+)
 from unpd.master.reload_preview import preview
 from unpd.master.runtime import Runtime
 from unpd.master.status import children, listeners, status
@@ -109,6 +120,28 @@ def _kick(order: Order) -> Fields:
     return None
 
 
+def _pause(order: Order) -> Fields:
+    return halting.pause(order.runtime, order.state, order.pending)
+
+
+def _resume(order: Order) -> Fields:
+    return halting.resume(order.runtime, order.state, order.pending)
+
+
+def _drain(order: Order) -> Fields:
+    return halting.drain(order.runtime, order.state, order.pending)
+
+
+def _log_level(order: Order) -> Fields:
+    levelling.change(order.runtime, order.pending)
+    return None
+
+
+def _scale(order: Order) -> Fields:
+    scaling.scale(order.runtime, order.state, order.pending)
+    return None
+
+
 ORDERS: Mapping[str, Callable[[Order], Fields]] = MappingProxyType(
     {
         "stop": _stop,
@@ -124,6 +157,11 @@ ORDERS: Mapping[str, Callable[[Order], Fields]] = MappingProxyType(
         "explain": _explain,
         "connections": _connections,
         "kick": _kick,
+        "pause": _pause,
+        "resume": _resume,
+        "drain": _drain,
+        "log-level": _log_level,
+        "scale": _scale,
         "try": _try,
     }
 )

@@ -28,7 +28,7 @@ from unpd.errors import UnpdError
 from unpd.kernel import processes
 from unpd.logs import Log
 from unpd.loop import now
-from unpd.master import rotation
+from unpd.master import halting, rotation, scaling
 from unpd.master.children import reports
 from unpd.master.children.fork import Forked, ForkPlan, fork
 from unpd.master.children.kinds import KINDS, wanted_children
@@ -269,6 +269,7 @@ def _adopt_config(runtime: Runtime, effect: fx.AdoptConfig) -> None:
     runtime.deployment = Deployment(runtime.candidate.config, listeners)
     runtime.candidate = None
     runtime.columns.take(runtime.deployment.config, listeners.wanted())
+    halting.adopted(runtime)
     if own_addresses(runtime.deployment) != addresses_before:
         _send_addresses(runtime)
     mend_listeners(runtime)
@@ -353,6 +354,10 @@ def _answer_reload(runtime: Runtime, effect: fx.AnswerReload) -> None:
     runtime.control.answer(effect.request, ok=True, **fields, **log)
 
 
+def _answer_scale(runtime: Runtime, effect: fx.AnswerScale) -> None:
+    scaling.answer(runtime, effect)
+
+
 # --- the rest -------------------------------------------------------------------------
 
 
@@ -383,6 +388,7 @@ PERFORMERS: Mapping[type[fx.Effect], Callable[[Runtime, Any], None]] = MappingPr
         fx.CountReload: _count_reload,
         fx.ReportReload: _report_reload,
         fx.AnswerReload: _answer_reload,
+        fx.AnswerScale: _answer_scale,
         fx.AnnounceReady: _announce_ready,
         fx.ReopenLog: _reopen_log,
         fx.Note: _note,

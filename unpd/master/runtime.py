@@ -28,6 +28,7 @@ from unpd.master.children.lanes import Lanes
 from unpd.master.columns import BoardColumns
 from unpd.master.deny_list import DenyList
 from unpd.master.listening.table import Listeners
+from unpd.master.live_changes import LiveChanges
 from unpd.master.peaks import Peaks
 from unpd.master.rates import Rates
 from unpd.master.recent_events import RecentEvents
@@ -146,6 +147,25 @@ class Listing:
     late_at: float
 
 
+@dataclass(slots=True, eq=False)
+class LevelRequest:
+    """A change of the level of the log that children have yet to take. ``request``: the
+    number of the request that waits for it, None for none. ``level``: None for the
+    configured one. ``fields``: of the answer. ``late_at``: when it is answered anyway.
+
+    ``waiting``: the children that have yet to answer, by birth, in words. ``asking``:
+    the one that is being asked, else 0. ``silent``: those that gave no answer.
+    """
+
+    request: int | None
+    level: str | None
+    fields: Mapping[str, Any]
+    late_at: float
+    waiting: dict[int, str] = field(default_factory=dict)
+    asking: int = 0
+    silent: list[str] = field(default_factory=list)
+
+
 PAUSE_S = 0.05
 PATIENCE_S = 3.0
 """How long a reload waits for an address that a retired worker has yet to close. A
@@ -177,17 +197,17 @@ class Runtime:
     to their successors. ``sources``: the counts for the limits. ``deny_list``: the live
     denials; ``kicks``: the requests to end connections that are not answered yet;
     ``listings``: those for pages of connections; ``waits``: those that wait for a
-    condition. ``sensed``: the reports about clients
-    of sensors that wait for their turn: service and address. ``faults``
-    has one sentence for each fault that the core does not see, by the fault and the
-    part that has it. ``config_names`` are the absolute names of the configuration file,
-    none for the built-in default. ``last_reload`` is the last one that has ended,
-    ``report`` what the last one that succeeded has changed, ``reload_log`` the lines of
-    the last one. ``peaks``: the samples of open connections. ``queue_peaks``: the
-    longest accept queue at a sample since the start, by the key of the listener.
-    ``rates``: what the services do in a second. ``usages``: what the children use.
-    ``recent_events``: the last ones that the log got. ``sensor_lines``: the lines about
-    sensors.
+    condition; ``levels``: the changes of the level of the log that not all children
+    have taken. ``live``: the live changes. ``sensed``: the reports about clients of
+    sensors that wait for their turn: service and address. ``faults`` has one sentence
+    for each fault that the core does not see, by the fault and the part that has it.
+    ``config_names`` are the absolute names of the configuration file, none for the
+    built-in default. ``last_reload`` is the last one that has ended, ``report`` what
+    the last one that succeeded has changed, ``reload_log`` the lines of the last one.
+    ``peaks``: the samples of open connections. ``queue_peaks``: the longest accept
+    queue at a sample since the start, by the key of the listener. ``rates``: what the
+    services do in a second. ``usages``: what the children use. ``recent_events``: the
+    last ones that the log got. ``sensor_lines``: the lines about sensors.
     """
 
     deployment: Deployment
@@ -224,15 +244,18 @@ class Runtime:
     kicks: list[KickRequest] = field(default_factory=list)
     listings: list[Listing] = field(default_factory=list)
     waits: list[Wait] = field(default_factory=list)
+    levels: list[LevelRequest] = field(default_factory=list)
     sensed: dict[tuple[str, str], None] = field(default_factory=dict)
     deny_list: DenyList = field(init=False)
+    live: LiveChanges = field(init=False)
     sensor_lines: SensorLines = field(init=False)
     lanes: Lanes = field(init=False)
 
     def __post_init__(self) -> None:
-        """Begin without lanes and denials. CannotCreateError if the kernel refuses the
-        memory of denials.
+        """Begin without lanes, denials and live changes. CannotCreateError if the
+        kernel refuses their memory.
         """
+        self.live = LiveChanges(self.board)
         self.deny_list = DenyList(self.board, self.log, self.faults)
         self.sensor_lines = SensorLines(self.log)
         self.lanes = Lanes(

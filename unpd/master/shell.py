@@ -31,7 +31,9 @@ from unpd.core.model import State
 from unpd.kernel import signals
 from unpd.loop import now
 from unpd.master import (
+    halting,
     kicking,
+    levelling,
     listing,
     mending,
     orders,
@@ -142,6 +144,7 @@ class Shell:
         if (due_at := self._runtime.deny_list.due_at) is not None:
             deadline_at = sooner(deadline_at, due_at)
         deadline_at = sooner(deadline_at, waiting.due_at(self._runtime))
+        deadline_at = sooner(deadline_at, self._runtime.live.due_at)
         if self._leave is not None:
             sessions_end_at = self._killed_until or self._state.sessions_end_at
             return max(0.0, min(sessions_end_at, self._sweep_at) - now())
@@ -159,6 +162,9 @@ class Shell:
             perform(runtime, fx.LoadConfig())
         sensing.carry_out(runtime)
         runtime.deny_list.look(now())
+        if runtime.live.due_at <= now():
+            halting.look(runtime, now())
+            levelling.look(runtime, now())
         if now() >= self._sweep_at:
             self._sweep()
         for _ in range(len(runtime.reaper.reaped)):
@@ -179,6 +185,7 @@ class Shell:
         rotation.look_after(runtime, now())
         kicking.look_after(runtime, now())
         listing.look_after(runtime, now())
+        levelling.look_after(runtime, now())
         runtime.lanes.retire(self._state, now())
         runtime.lanes.expire(now())
         runtime.sensor_lines.flush()

@@ -34,6 +34,7 @@ from unpd.names import (
     ChildPhase,
     Fault,
     ListenerState,
+    LiveChange,
     MasterPhase,
     ReloadResult,
     kind_words,
@@ -143,6 +144,7 @@ def status(runtime: Runtime, state: State) -> dict[str, Any]:
         "uptime_s": round(at - runtime.started_at, 1),
         "last_reload": _reload(runtime.last_reload) if runtime.last_reload else None,
         "retired": retired(runtime, state),
+        "live_changes": _live_changes(runtime, state),
         "services": [_service(runtime, name) for name in runtime.deployment.config.services],
         "children": children(runtime, state),
     }
@@ -193,6 +195,28 @@ def children(runtime: Runtime, state: State) -> list[dict[str, Any]]:
     """The children, as :data:`unpd.control.view_fields.WORKERS` has them."""
     at = now()
     return [_child(runtime, child, at) for child in state.children.values()]
+
+
+def _live_changes(runtime: Runtime, state: State) -> list[dict[str, Any]]:
+    """What was changed without the configuration."""
+    live = runtime.live
+    found = [
+        _live_change(LiveChange.HALT, name, str(order.halt), order.term.text)
+        for name, order in live.halts.items()
+    ]
+    if live.level is not None:
+        found.append(
+            _live_change(LiveChange.LOG_LEVEL, None, live.level.level, live.level.term.text)
+        )
+    found += [
+        _live_change(LiveChange.SCALE, pool, str(scale.workers), "")
+        for pool, scale in state.scales.items()
+    ]
+    return found
+
+
+def _live_change(change: LiveChange, subject: str | None, value: str, until: str) -> dict[str, Any]:
+    return {"change": str(change), "subject": subject, "value": value, "until": until or None}
 
 
 def _child(runtime: Runtime, child: Child, at: float) -> dict[str, Any]:
@@ -295,10 +319,12 @@ def _rates(rate: Rate | None) -> dict[str, float | None]:
 def _service(runtime: Runtime, name: str) -> dict[str, Any]:
     rows = range(runtime.board.rows_given)
     counts = count_service(runtime.board, name, runtime.columns.services.column(name), rows)
+    order = runtime.live.halts.get(name)
     table = runtime.deployment.listeners
     broken = table.faults()
     return {
         "name": name,
+        "halted": str(order.halt) if order else None,
         "accepted": counts.accepted,
         "active": counts.active,
         "peak": max(counts.active, _peak(runtime, name)),

@@ -77,11 +77,12 @@ class ExporterContext:
     a signal. ``stop_within`` says how many seconds the end may take, None to go on.
     ``report`` logs a warning. ``ready`` is called when requests can be answered.
     ``connection_s``: how long a connection may last, looked at once a turn.
-    ``channel``: the questions of the master, of which the exporter knows two. "log":
+    ``channel``: the questions of the master, of which the exporter knows three. "log":
     ``switch_log`` carries it out and returns the answer. "rows": how many rows of the
-    board to read at most from now on. ``tracked``: how many sources of connections are
-    counted now. ``allow``: who may read the metrics; an empty one lets everybody;
-    ``refused`` is called with every other client.
+    board to read at most from now on. "level": ``take_level`` takes that of the log.
+    ``tracked``: how many sources of connections are counted now. ``allow``: who may
+    read the metrics; an empty one lets everybody; ``refused`` is called with every
+    other client.
     """
 
     sock: socket.socket
@@ -96,6 +97,7 @@ class ExporterContext:
     connection_s: float = CONNECTION_S
     channel: ChannelEnd | None = None
     switch_log: Callable[[], dict[str, Any]] = dict
+    take_level: Callable[[object], dict[str, Any]] = lambda _: {}
     tracked: Callable[[], int] = int
     allow: Rules = field(default_factory=Rules)
     refused: Callable[[Peer], None] = lambda _: None
@@ -137,6 +139,7 @@ class _Exporter:
             context.wakeup_fd, select.EPOLLIN, lambda _: empty_wakeup_pipe(context.wakeup_fd)
         )
         self._switch_log = context.switch_log
+        self._take_level = context.take_level
         if (channel := context.channel) is not None:
             self._loop.watch(channel.fileno(), select.EPOLLIN, lambda _: self._answer(channel))
 
@@ -181,6 +184,8 @@ class _Exporter:
             case {"question": "rows", "bound": int(bound)}:
                 self._board.rows_bound = bound
                 return {}
+            case {"question": "level", "level": level}:
+                return self._take_level(level)
         return {"error": "not a worker"}
 
     def _close_silent(self) -> bool:

@@ -31,12 +31,13 @@ from unpd.access.rules import Entry
 from unpd.access.terms import AccessTerms
 from unpd.board import layout
 from unpd.board.denied import Denied
+from unpd.board.halted import Halted
 from unpd.board.layout import Master
 from unpd.board.source_lane import SourceLane
 from unpd.board.sources import SourceCounts, Sources, Window, admitted, window_of
 from unpd.kernel.connections import borrowed
 from unpd.kernel.credentials import peer_credentials, peer_groups
-from unpd.names import RefusalReason, Resource
+from unpd.names import Halt, RefusalReason, Resource, halt_reason
 
 STALE_S = 5.0
 """After so long without a heartbeat of the master, its samples do not count: there is
@@ -52,17 +53,26 @@ _NO_WINDOW: Window = (0, 1, 0)
 _MAX_CONNECTIONS, _MAX_PER_SOURCE = RefusalReason.MAX_CONNECTIONS, RefusalReason.MAX_PER_SOURCE
 _ACCEPT_RATE = RefusalReason.ACCEPT_RATE
 _ACCEPT_RATE_PER_SOURCE = RefusalReason.ACCEPT_RATE_PER_SOURCE
+_PAUSED = Halt.PAUSED
+_DATAGRAM_HALTS = {halt: Decision(Verdict(halt_reason(halt))) for halt in Halt}
+"""The decisions about datagrams for a service that is halted: no queue keeps them."""
+_HALTS = {halt: decision for halt, decision in _DATAGRAM_HALTS.items() if halt is not Halt.PAUSED}
+"""The same about connections. A pause that lets clients wait refuses none that was
+accepted.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
     """The shared memory that decisions read. ``counts``: the sums over all lanes.
-    ``master``: the master's words of the board.
+    ``denied`` and ``halted``: what operators have ordered. ``master``: the master's
+    words of the board.
     """
 
     sources: Sources
     counts: SourceCounts
     denied: Denied
+    halted: Halted
     master: Sequence[int]
 
 
@@ -211,10 +221,9 @@ _UNCOUNTED = Hold(counts=False)
 
 
 class Admission:
-    """The admission of connections to the service in ``column``. ``queues``: whether
-    clients wait in the accept queue at one of its limits. ``has_proxies``: whether load
-    balancers tell who its clients are. ``sense``: that of a sensor,
-    which reports each peer that it has let in.
+    """The admission of connections to the service in ``column``. ``has_proxies``:
+    whether load balancers tell who its clients are. ``sense``: that of a sensor, which
+    reports each peer that it has let in.
     """
 
     def __init__(
@@ -225,20 +234,33 @@ class Admission:
         sense: Callable[[Peer], None] | None = None,
     ) -> None:
         self.terms = terms
-        self.queues = bool(terms.queued)
         self.has_proxies = bool(terms.proxies)
+        self._has_queued = bool(terms.queued)
         self._column = column
         self._counts = Counted(terms, column, gate.shown)
-        self._lane, self._denied = gate.lane, gate.shown.denied
+        self._lane, self._denied, self._halted = gate.lane, gate.shown.denied, gate.shown.halted
         self._needs_peer = terms.limits_peers or bool(terms.accept_rate) or sense is not None
         self._sense = sense
         self._of_arrivals = AccessTerms()
 
     @property
+    def queues(self) -> bool:
+        """Whether clients wait in the accept queue: at a limit, or in a pause."""
+        return self._has_queued or self._halted.of(self._column) is _PAUSED
+
+    @property
+    def halt(self) -> Halt | None:
+        """How an operator has halted the service."""
+        return self._halted.of(self._column)
+
+    @property
     def turns_away_at_limit(self) -> bool:
-        """Whether ``max_connections`` refuses clients that were accepted."""
+        """Whether clients that were accepted are refused while ``max_connections`` are
+        open: because of that, or because an operator wants it.
+        """
         terms = self.terms
-        return _MAX_CONNECTIONS in terms.decided and _MAX_CONNECTIONS not in terms.observe
+        limited = _MAX_CONNECTIONS in terms.decided and _MAX_CONNECTIONS not in terms.observe
+        return limited or self.halt in _HALTS
 
     @property
     def peer(self) -> Peer:
@@ -247,9 +269,10 @@ class Admission:
 
     def has_room(self, now: float) -> bool:
         """Whether a connection may be taken out of the accept queue. ``now``: monotonic
-        seconds.
+        seconds. No limit keeps a client there that will be turned away.
         """
-        return self.holding(now) is None
+        halt = self._halted.of(self._column)
+        return self.holding(now) is None if halt is None else halt is not _PAUSED
 
     def holding(self, now: float) -> Verdict | None:
         """The limit that keeps clients in the accept queue; None if there is room."""
@@ -258,7 +281,8 @@ class Admission:
 
     def admit(self, fd: int, sockaddr: bytes, now: float) -> tuple[Decision, Hold | None]:
         """Decide about an accepted connection. If it is let in, count it."""
-        if not self._needs_peer and self._denied.is_empty:
+        is_free = not self._needs_peer and self._denied.is_empty
+        if is_free and self._halted.of(self._column) is None:
             # 1.3 us less for each connection of a service without rules.
             self._lane.service_opened(self._column)
             return ADMITTED, None
@@ -270,6 +294,8 @@ class Admission:
 
     def _decide(self, terms: AccessTerms, peer: Peer, now: float) -> Decision:
         self._counts.look_at(peer, now)
+        if (halt := self._halted.of(self._column)) in _HALTS:
+            return _HALTS[halt]
         return deciding.decide(terms, self._counts, peer, Moment(now, time.time()))
 
     def _sensed(self, peer: Peer, decision: Decision) -> Decision:
@@ -353,7 +379,7 @@ class DatagramAdmission:
         self.terms = terms
         self._column = column
         self._counts = DatagramCounts(terms, column, gate.shown)
-        self._lane, self._denied = gate.lane, gate.shown.denied
+        self._lane, self._denied, self._halted = gate.lane, gate.shown.denied, gate.shown.halted
         self._needs_peer = self.terms.limits_peers
 
     @property
@@ -362,10 +388,15 @@ class DatagramAdmission:
         return self._counts.peer
 
     def admit(self, peer: Peer, now: float) -> Decision:
-        """Decide about a datagram of a sender. If it is let in, count it."""
-        if not self._needs_peer and self._denied.is_empty:
+        """Decide about a datagram of a sender. If it is let in, count it. In a pause it
+        is refused: no queue keeps it.
+        """
+        halt = self._halted.of(self._column)
+        if halt is None and not self._needs_peer and self._denied.is_empty:
             return ADMITTED
         self._counts.look_at(peer, now)
+        if halt is not None:
+            return _DATAGRAM_HALTS[halt]
         decision = deciding.decide(self.terms, self._counts, peer, Moment(now, time.time()))
         if decision.refusal is None:
             self._count(_uncounted(self.terms, decision))

@@ -132,7 +132,7 @@ class Worker:
         setup.report_ready()
         if setup.channel is not None:
             questions = Questions(setup.channel, engine, setup.log, setup.switch_log, setup.board)
-            questions.watch(engine.learn)
+            questions.watch(engine.learn, level_changed=engine.level_changed)
             setup.gate.sensing.send = questions.report
         setup.title("ready")
         while not orders.leaving and not (orders.draining and not engine.open):

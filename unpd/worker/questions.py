@@ -25,6 +25,9 @@ launcher (:mod:`unpd.dispatcher.trials`). The answer is {} or an error.
 {"question": "log"} brings the descriptor of a new log file. The answer is {"log":
 "switched"} or an error.
 
+{"question": "level", "level": "debug"} sets the level of the log whatever the
+configuration wants, null gives it back. The answer is {} or an error.
+
 Between answers a child reports who has connected to a sensor
 (:mod:`unpd.master.children.reports`). Such reports wait for room, each once, at most
 MAX_REPORTS of them; an answer goes before them. Those that find no place are lost. The
@@ -43,7 +46,7 @@ from typing import Any, Protocol
 
 from unpd.board.memory import Scoreboard
 from unpd.channel import MAX_LINE_BYTES, ChannelEnd, ChannelError, ChannelFullError
-from unpd.logs import Log
+from unpd.logs import Log, take_level
 from unpd.loop import now
 from unpd.worker.event.datagram import OwnAddresses
 from unpd.worker.event.poller import Target
@@ -84,7 +87,8 @@ Connections = Callable[[int], Iterable[Described]]
 def answer(question: Mapping[str, Any], open_above: Connections, now: float) -> dict[str, Any]:
     """Return the answer to ``question``. ``now``: monotonic seconds."""
     if question.get("question") != "connections":
-        return {"error": 'the only questions are "connections", "rows", "own", "kick" and "log"'}
+        known = '"connections", "rows", "own", "kick", "level" and "log"'
+        return {"error": f"the only questions are {known}"}
     after, limit = question.get("after", -1), question.get("limit", MAX_LIMIT)
     if not _is_within(after, -1, HIGHEST):
         return {"error": "after must be a number of a connection, or -1"}
@@ -156,6 +160,7 @@ class Questions:
         self._board = board
         self._learn: Callable[[OwnAddresses], None] = lambda _: None
         self._try_out: Callable[[str, int], dict[str, Any]] | None = None
+        self._level_changed: Callable[[], None] = lambda: None
         self._mask = select.EPOLLIN
         self._reports: dict[tuple[tuple[str, str], ...], None] = {}
         self._lost = 0
@@ -165,13 +170,16 @@ class Questions:
         self,
         learn: Callable[[OwnAddresses], None] | None = None,
         try_out: Callable[[str, int], dict[str, Any]] | None = None,
+        level_changed: Callable[[], None] | None = None,
     ) -> None:
         """Begin to answer. ``learn`` takes the addresses on which unpd listens; without
         it, the process answers no datagrams, and the addresses do not concern it.
-        ``try_out`` starts the program of a service, in a launcher.
+        ``try_out`` starts the program of a service, in a launcher. ``level_changed`` is
+        called after the level of the log has changed.
         """
         self._learn = learn or self._learn
         self._try_out = try_out
+        self._level_changed = level_changed or self._level_changed
         self._engine.watch(self._channel.fileno(), self)
 
     def _answer(self, question: Mapping[str, Any]) -> dict[str, Any]:
@@ -189,6 +197,10 @@ class Questions:
                 return self._try_out(service, fd) if fd is not None else {"error": "nothing came"}
             case {"question": "kick"}:
                 return self._kick(question)
+            case {"question": "level", "level": level}:
+                answered = take_level(self._log, level)
+                self._level_changed()
+                return answered
         return answer(question, self._engine.connections, now())
 
     def _kick(self, question: Mapping[str, Any]) -> dict[str, Any]:

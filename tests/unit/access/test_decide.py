@@ -29,7 +29,9 @@ NOON = Moment(now=1000.0, wall_s=datetime(2026, 11, 30, 12, tzinfo=UTC).timestam
 PEER = parse_peer("192.0.2.7", ACCOUNTS)
 NETWORK = Entry("192.0.2.0/24", Origin("/etc/unpd/deny.list", 7))
 FILE = "/etc/unpd/unpd.toml"
-REASONS = tuple(RefusalReason)
+HALTS = (RefusalReason.PAUSED, RefusalReason.DRAINING)
+REASONS = tuple(reason for reason in RefusalReason if reason not in HALTS)
+"""What a decision may say. A service that is halted is asked before it."""
 QUEUED = (RefusalReason.MAX_CONNECTIONS, RefusalReason.ACCEPT_RATE)
 
 
@@ -246,7 +248,7 @@ def test_terms_tell_whether_they_limit_peers(reason: RefusalReason) -> None:
 def test_a_reason_has_the_name_of_its_term() -> None:
     """A denial has no term, since it holds for all services."""
     names = {each.name for each in fields(AccessTerms)}
-    assert {reason.value for reason in RefusalReason} - names == {"denied"}
+    assert {reason.value for reason in RefusalReason} - names == {"paused", "draining", "denied"}
     assert tuple(SET) == REASONS[1:]
 
 

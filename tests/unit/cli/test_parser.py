@@ -28,7 +28,7 @@ def test_a_verb_without_options_asks_for_its_defaults(name: str) -> None:
     """Each verb is a command with its operands, and the daemon understands its
     request.
     """
-    values = {"condition": "ready"}
+    values = {"condition": "ready", "level": "debug", "workers": "3"}
     operands = {
         argument.name: values.get(argument.name, "::1")
         for argument in VERBS[name].arguments

@@ -20,6 +20,7 @@ HEALTHY: dict[str, Any] = {
     "uptime_s": 12.3,
     "last_reload": None,
     "retired": [],
+    "live_changes": [],
     "services": [],
     "children": [],
 }
@@ -97,8 +98,27 @@ def test_the_last_reload(reason: str, line: str) -> None:
     assert lines(last_reload={**ended, "generation": 3})[3:] == [line]
 
 
-SERVICE = {
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (("halt", "echo", "paused", None), "service echo is paused"),
+        (
+            ("log_level", None, "debug", "2026-11-30T02:00:00Z"),
+            "the level of the log is debug until 2026-11-30T02:00:00Z",
+        ),
+        (("scale", "fast", "7", None), "pool fast has 7 workers"),
+        (("odd", "fast", "7", None), "odd fast 7"),
+    ],
+)
+def test_live_changes(change: tuple[str | None, ...], line: str) -> None:
+    """Each has a line, which says that it is not saved."""
+    values = dict(zip(("change", "subject", "value", "until"), change, strict=True))
+    assert lines(live_changes=[values])[3:] == [f"live change, not saved: {line}"]
+
+
+SERVICE: dict[str, Any] = {
     "name": "echo",
+    "halted": None,
     "accepted": 5,
     "active": 1,
     "peak": 4,
@@ -158,6 +178,7 @@ def test_a_service_is_shown_with_its_limit() -> None:
     [
         ({}, []),
         ({"would_refuse": 3}, ["WOULD REFUSE"]),
+        ({"halted": "paused"}, ["HALTED"]),
         ({"datagrams_received": 7}, ["DATAGRAMS", "ANSWERED", "DATAGRAMS/S"]),
     ],
 )

@@ -9,7 +9,7 @@ from unpd.config.access import OBSERVABLE, AccessKeys, MaxPressure
 from unpd.config.access_lists import EXAMPLE
 from unpd.config.load import Loaded
 from unpd.config.plan import effective
-from unpd.names import RefusalReason
+from unpd.names import ORDERED, RefusalReason
 
 Accept = Callable[[str], Loaded]
 Refuse = Callable[[str], list[str]]
@@ -190,7 +190,7 @@ def test_an_empty_value_lifts_a_limit_of_the_defaults(accept: Accept) -> None:
 
 def test_every_reason_but_a_live_denial_is_a_key() -> None:
     """So a service can observe each of its rules and limits."""
-    assert set(RefusalReason) - set(OBSERVABLE) == {RefusalReason.DENIED}
+    assert set(RefusalReason) - set(OBSERVABLE) == set(ORDERED)
     keys = {*AccessKeys.model_fields, "max_connections"}
     assert {str(reason) for reason in OBSERVABLE} <= keys
 

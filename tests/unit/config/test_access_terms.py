@@ -11,7 +11,7 @@ from unpd.access.terms import AccessTerms, OnLimit
 from unpd.access.times import AccessTimes
 from unpd.config.load import Loaded
 from unpd.config.schema import ServiceConfig
-from unpd.names import RefusalReason, Resource
+from unpd.names import ORDERED, RefusalReason, Resource
 
 Accept = Callable[[str], Loaded]
 
@@ -101,7 +101,7 @@ def test_a_sensor_sends_no_text(accept: Accept) -> None:
 def test_a_service_that_observes_tries_out_its_keys(accept: Accept) -> None:
     """No rule and no limit of it refuses anybody. A live denial holds all the same."""
     terms = echo(accept(f"{ECHO}mode = 'observe'\n")).access
-    assert terms.observe == frozenset(RefusalReason) - {RefusalReason.DENIED}
+    assert terms.observe == frozenset(RefusalReason) - set(ORDERED)
     assert terms.sensor_observes
     assert not echo(accept(ECHO)).access.sensor_observes
 

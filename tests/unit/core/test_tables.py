@@ -123,6 +123,7 @@ EVENTS: dict[type[ev.Event], ev.Event] = {
     ev.ConfigRefused: ev.ConfigRefused("why"),
     ev.StopAsked: ev.StopAsked(quick=False, by="a test"),
     ev.PoolResized: ev.PoolResized("default", 1),
+    ev.PoolScaled: ev.PoolScaled(7, "default", 2, 1),
     ev.LogReopenAsked: ev.LogReopenAsked(),
 }
 

@@ -14,6 +14,7 @@ from unpd.access.network import Network
 from unpd.board import layout
 from unpd.board.memory import Scoreboard
 from unpd.channel import MAX_LINE_BYTES, MAX_PENDING_BYTES, ChannelEnd
+from unpd.log_events.row import Level
 from unpd.logs import Log
 from unpd.sinks import Sink
 from unpd.worker.event.datagram import OwnAddresses
@@ -194,7 +195,11 @@ class Bench:
         board = cast(Scoreboard, self.board)
         self.learnt: list[OwnAddresses] = []
         self.questions = Questions(ChannelEnd(wire), self.engine, log, self.switch_log, board)
-        self.questions.watch(self.learnt.append)
+        self.log = log
+        self.levels: list[Level] = []
+        self.questions.watch(
+            self.learnt.append, level_changed=lambda: self.levels.append(log.level)
+        )
 
     def switch_log(self) -> dict[str, Any]:
         """Count the switches to a new log file."""
@@ -331,6 +336,15 @@ def test_a_report_that_waits_already_is_not_sent_twice() -> None:
     peers = [report["peer"] for report in answers(bench.wire)]
     assert peers[:3] == ["192.0.2.1", "192.0.2.2", "192.0.2.3"]
     assert peers[3:] == ["192.0.2.1"]  # the first one was on its way
+
+
+def test_a_level_is_taken_before_the_answer() -> None:
+    """And the engine hears of it, because it knows which lines the log wants."""
+    bench = Bench(Wire(line(question="level", level="debug"), line(question="level", level=None)))
+    bench.ready()
+    bench.ready()
+    assert answers(bench.wire) == [{}, {}]
+    assert bench.levels == ["debug", "info"]
 
 
 def test_an_answer_goes_before_the_reports_that_wait() -> None:

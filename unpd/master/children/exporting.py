@@ -7,6 +7,7 @@ Translates the master's configuration into the arguments of
 """
 
 import ipaddress
+from functools import partial
 
 from unpd import __version__
 from unpd.access.decide import Verdict
@@ -17,6 +18,7 @@ from unpd.board.sources import SourceCounts
 from unpd.config.addresses import BoundAddress, TcpAddress
 from unpd.config.writing import key_shown
 from unpd.core.model import Child
+from unpd.logs import take_level
 from unpd.loop import now
 from unpd.master.children.fork import CHILD_SIGNALS, Newborn
 from unpd.master.children.serving import kind_of, services_of_slots
@@ -85,6 +87,7 @@ def live_as_exporter(runtime: Runtime, deployment: Deployment, newborn: Newborn)
         loopback=_is_loopback(listener.address),
         channel=newborn.channel,
         switch_log=newborn.switch_log,
+        take_level=partial(take_level, newborn.log),
         allow=allow.rules,
         refused=refused,
         tracked=lambda: counts.tracked(now()),

@@ -268,6 +268,7 @@ def _gate(runtime: Runtime, newborn: Newborn) -> Gate:
         sources=sources,
         counts=SourceCounts(sources, newborn.board.rows_shown),
         denied=runtime.deny_list.denied,
+        halted=runtime.live.halted,
         master=newborn.board.words,
     )
     return Gate(shown, SourceLane(sources, newborn.row))

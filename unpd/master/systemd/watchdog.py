@@ -109,10 +109,11 @@ def _serves(state: State, child: Child) -> bool:
 def _is_neglected(runtime: Runtime, listener: OpenListener, beating: RowsBySlot) -> bool:
     """Whether a client waits in the queue although a worker has room for it, or a
     datagram, for which there is always room. What programs leave in a socket that they
-    got whole is their own business.
+    got whole is their own business, and clients of a service that an operator has
+    halted wait because of that.
     """
     service = listener.wanted.service
-    if listener.wanted.is_lent:
+    if listener.wanted.is_lent or service in runtime.live.halts:
         return False
     if takes_datagrams(listener.address):
         return datagrams.has_queued(listener.sock)

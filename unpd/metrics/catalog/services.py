@@ -96,6 +96,13 @@ def _limits(reading: Reading) -> Series[float]:
     return (((service,), limit) for service, limit in reading.labels.limits)
 
 
+def _halted(reading: Reading) -> Series[float]:
+    return (
+        ((service,), reading.master[Master.HALTED + column])
+        for service, column in reading.labels.services
+    )
+
+
 def _sources_tracked(reading: Reading) -> Series[float]:
     yield (), reading.sources_tracked
 
@@ -141,6 +148,13 @@ ROWS: tuple[Metric, ...] = (
         ("service",),
         "How many connections may be open (max_connections); absent without a limit.",
         _limits,
+    ),
+    Gauge(
+        "unpd_service_halted",
+        ("service",),
+        "1 while an operator keeps new clients of the service out (unpd pause, unpd drain), else"
+        " 0.",
+        _halted,
     ),
     Counter(
         "unpd_connections_ended_total",

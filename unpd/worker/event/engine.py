@@ -139,6 +139,10 @@ class Engine:
         for datagrams in self._datagrams:
             datagrams.learn(own)
 
+    def level_changed(self) -> None:
+        """Ask the log anew which lines it wants."""
+        self._shared.look_at_log()
+
     def take_over(self, terms: Terms, fd: int, peer: bytes) -> None:
         """Serve a connection that another process has accepted and counted."""
         self._shared.now = self._clock()

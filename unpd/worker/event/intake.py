@@ -26,6 +26,8 @@ never empty, would get every place that becomes free.
 A service may have a limit at which clients wait in the accept queue
 (:meth:`unpd.worker.admission.Admission.has_room`). Its connections are accepted one at
 a time, and at the limit its listeners rest for a moment: any process may free a place.
+So do those of a service that an operator has paused: within the same moment each worker
+notices that it was resumed.
 
 Owns which listeners are watched. The engine calls it at each turn, listeners wake it;
 it opens a session for each connection that the reception lets in, and counts in the

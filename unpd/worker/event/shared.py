@@ -102,4 +102,10 @@ class Shared:
         )
         self.buffers = (self.buffer,)
         self.after_small = (self.buffer[SMALL_READ_BYTES:],)
+        self.look_at_log()
+
+    def look_at_log(self) -> None:
+        """Learn which lines the log wants: to ask it for each session would cost more
+        than the rest of a short one's lines.
+        """
         self.logs_connections = self.log.writes_connections
