@@ -33,7 +33,7 @@ from unpd.control.verbs import VERBS
 from unpd.log_events.row import LogEvent
 from unpd.log_events.table import EVENTS
 from unpd.metrics.catalog.table import METRICS
-from unpd.names import FAULT_MEANINGS
+from unpd.names import END_MEANINGS, FAULT_MEANINGS
 
 PAGES = Path(__file__).parent / "man"
 WIDTH = 80
@@ -155,6 +155,15 @@ def reasons() -> Iterator[str]:
     yield ".El"
 
 
+def end_causes() -> Iterator[str]:
+    """An item for each cause for which a connection ends."""
+    yield ".Bl -tag -width Ds"
+    for cause, meaning in END_MEANINGS.items():
+        yield f".It Li {cause}"
+        yield from prose(f"{meaning[0].upper()}{meaning[1:]}.")
+    yield ".El"
+
+
 def metrics() -> Iterator[str]:
     """An item for each metric."""
     yield ".Bl -tag -width Ds"
@@ -200,6 +209,7 @@ PARTS: Mapping[str, Callable[[], Iterator[str]]] = MappingProxyType(
         "the fields of a connection": connection_fields,
         "the log events": log_events,
         "the metrics": metrics,
+        "the end causes": end_causes,
         "the reasons": reasons,
         "the fields of a measurement": measured_fields,
     }

@@ -86,13 +86,17 @@ class ProcessEnd:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """What is known of a session that has ended. ``pid`` is 0 if it had no process."""
+    """What is known of a session that has ended. ``pid`` is 0 if it had no process.
+    ``received`` and ``sent``: its bytes, as far as it counted them.
+    """
 
     service: str
     pid: int
     peer: bytes
     cause: EndCause
     duration_s: float
+    received: int
+    sent: int
 
     def log_death(self, log: Log, reason: ReapReason, report: str) -> None:
         """Log how its process ended (``report``), unless it ended well."""
@@ -109,16 +113,26 @@ class Ended:
         """Log the start and the end of its connection, which never got a process."""
         if log.writes_connections:
             log_start(log, self.service, self.peer, UNKNOWN)
-            log_end(
-                log,
-                EndedConnection(
-                    service=self.service,
-                    peer=self.peer,
-                    fd=UNKNOWN,
-                    cause=self.cause,
-                    duration_s=self.duration_s,
-                ),
-            )
+            self._log_end(log)
+
+    def log_connection(self, log: Log) -> None:
+        """Log the end of its connection, if its process died before it could."""
+        if log.writes_connections and self.cause is EndCause.WORKER_DIED:
+            self._log_end(log)
+
+    def _log_end(self, log: Log) -> None:
+        log_end(
+            log,
+            EndedConnection(
+                service=self.service,
+                peer=self.peer,
+                fd=UNKNOWN,
+                cause=self.cause,
+                duration_s=self.duration_s,
+                received=self.received,
+                sent=self.sent,
+            ),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,7 +348,15 @@ class Roll:
         if reason is not None:
             self._ledger.session_reaped(session.account, reason)
         self._ledger.lines_dropped(sane(words[Session.LOG_DROPPED]))
-        ended = Ended(session.account.name, session.pid, session.peer, cause, duration_s)
+        ended = Ended(
+            service=session.account.name,
+            pid=session.pid,
+            peer=session.peer,
+            cause=cause,
+            duration_s=duration_s,
+            received=sane(words[Session.COUNTS + Service.RECEIVED]),
+            sent=sane(words[Session.COUNTS + Service.SENT]),
+        )
         self._table.clear(index)
         self._free.append(index)
         return ended

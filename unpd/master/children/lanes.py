@@ -221,6 +221,7 @@ class Lanes:
         if lane.roll is not None:
             ended = lane.roll.reaped(index, end, _now_ns())
             ended.log_death(self._log, end.reason, str(end.report))
+            ended.log_connection(self._log)
 
     def _give_up_if_empty(self, lane: Lane) -> int:
         """Give up a lane without sessions. Return how many connections its row still
