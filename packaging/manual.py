@@ -23,6 +23,7 @@ from unpd.control.status_fields import (
     CHANGES,
     CONNECTION,
     DENIAL,
+    ENDED,
     EXPLAINED,
     STATUS,
     StatusField,
@@ -117,6 +118,11 @@ def connection_fields() -> Iterator[str]:
     return _fields_of(CONNECTION)
 
 
+def ended_fields() -> Iterator[str]:
+    """An item for each field of a connection that has ended."""
+    return _fields_of(ENDED)
+
+
 def _fields_of(fields: tuple[StatusField, ...]) -> Iterator[str]:
     yield ".Bl -tag -width Ds"
     for path, row in paths(fields):
@@ -207,6 +213,7 @@ PARTS: Mapping[str, Callable[[], Iterator[str]]] = MappingProxyType(
         "the fields of a denial": denial_fields,
         "the fields of an explanation": explanation_fields,
         "the fields of a connection": connection_fields,
+        "the fields of an ended connection": ended_fields,
         "the log events": log_events,
         "the metrics": metrics,
         "the end causes": end_causes,

@@ -37,7 +37,7 @@ _COLUMNS: Mapping[str, Callable[[Values], str]] = MappingProxyType(
         "AGE": lambda one: span_text(one["age_s"]),
         "RECEIVED": lambda one: str(one["received"]),
         "SENT": lambda one: str(one["sent"]),
-        "RTT": lambda one: "-" if one["rtt_s"] is None else f"{one['rtt_s'] * 1000:.3g} ms",
+        "RTT": lambda one: rtt_text(one["rtt_s"]),
         "AGAIN": lambda one: "-" if one["retransmits"] is None else str(one["retransmits"]),
         "STATE": lambda one: one["state"],
         "CHILD": lambda one: f"{one['kind']} {one['pool']}/{one['index']}",
@@ -61,12 +61,22 @@ def table(found: Sequence[Values]) -> str:
         for name, text in _COLUMNS.items()
         if name != "TARGET" or any(one["target"] is not None for one in found)
     }
+    return lined_up(columns, found)
+
+
+def lined_up(columns: Mapping[str, Callable[[Values], str]], found: Sequence[Values]) -> str:
+    """The names of the columns, and a line for each connection."""
     rows = [tuple(columns), *(tuple(text(one) for text in columns.values()) for one in found)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     )
+
+
+def rtt_text(rtt_s: float | None) -> str:
+    """A round-trip time in milliseconds; "-" if it is not known."""
+    return "-" if rtt_s is None else f"{rtt_s * 1000:.3g} ms"
 
 
 def kicked(answer: Values, *, dry_run: bool) -> str:

@@ -17,7 +17,7 @@ from unpd.control.verb import VerbError
 from unpd.control.verbs import VERBS
 from unpd.core import events as ev
 from unpd.core.model import State
-from unpd.master import denying, explaining, kicking, listing, trying
+from unpd.master import denying, ended, explaining, kicking, listing, trying
 from unpd.master.runtime import Runtime
 from unpd.master.status import status
 
@@ -78,6 +78,8 @@ def _try(order: Order) -> Fields:
 
 
 def _connections(order: Order) -> Fields:
+    if order.pending.request.arguments["ended"]:
+        return ended.list_page(order.runtime, order.pending.request.arguments)
     listing.list_page(order.runtime, order.pending)
     return None
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from unpd.board.ended import EndedEntry, EndedRing
 from unpd.board.memory import Scoreboard
 from unpd.board.sources import Sources
 from unpd.channel import ChannelEnd
@@ -24,6 +25,7 @@ from unpd.kernel.privileges import Identity
 from unpd.kernel.signals import Reaper, SignalQueue
 from unpd.logs import Log
 from unpd.loop import Loop
+from unpd.master.busyness import Busyness
 from unpd.master.children.lanes import Lanes
 from unpd.master.columns import BoardColumns
 from unpd.master.deny_list import DenyList
@@ -71,7 +73,8 @@ class ChildProcess:
     log file; the first of these orders was sent. ``log_late_at``: when the master logs
     that it has not switched, None if it has no order or the master has done so.
     ``ordered``: whether the master has sent it a signal. ``left_by``: the signal that
-    ended it, as it says itself.
+    ended it, as it says itself. ``ended``: its ring of connections that have ended, if
+    it serves.
     """
 
     child: Child
@@ -84,6 +87,7 @@ class ChildProcess:
     log_late_at: float | None = None
     ordered: bool = False
     left_by: str = ""
+    ended: EndedRing | None = None
     unanswered: deque[Question] = field(default_factory=deque)
 
 
@@ -159,13 +163,16 @@ class Runtime:
     birth; ``birth_by_pid`` has their births by pid. ``lanes``: what dispatchers leave
     to their successors. ``sources``: the counts for the limits. ``deny_list``: the live
     denials; ``kicks``: the requests to end connections that are not answered yet;
-    ``listings``: those for pages of connections. ``sensed``: the reports about clients
-    of sensors that wait for their turn: service and address. ``faults``
-    has one sentence for each fault that the core does not see, by the fault and the
-    part that has it. ``config_names`` are the absolute names of the configuration file,
-    none for the built-in default. ``last_reload`` is the last one that has ended,
-    ``report`` what the last one that succeeded has changed. ``peaks``: the samples of
-    open connections. ``sensor_lines``: the lines about sensors.
+    ``listings``: those for pages of connections. ``ended``: the last ends of children
+    that have died, the latest first. ``sensed``: the reports about clients of sensors
+    that wait for their turn: service and address. ``faults`` has one sentence for each
+    fault that the core does not see, by the fault and the part that has it.
+    ``config_names`` are the absolute names of the configuration file, none for the
+    built-in default. ``last_reload`` is the last one that has ended, ``report`` what
+    the last one that succeeded has changed. ``peaks``: the samples of open connections,
+    ``busyness`` those of how busy the workers are. ``losses_seen``: the kernel's own
+    counts of clients that it turned away (:mod:`unpd.kernel.procnet`).
+    ``sensor_lines``: the lines about sensors.
     """
 
     deployment: Deployment
@@ -194,8 +201,11 @@ class Runtime:
     faults: dict[tuple[Fault, str], str] = field(default_factory=dict)
     events: deque[ev.Event] = field(default_factory=deque)
     peaks: Peaks = field(default_factory=Peaks)
+    busyness: Busyness = field(default_factory=Busyness)
+    losses_seen: tuple[int, int] | None = None
     kicks: list[KickRequest] = field(default_factory=list)
     listings: list[Listing] = field(default_factory=list)
+    ended: list[EndedEntry] = field(default_factory=list)
     sensed: dict[tuple[str, str], None] = field(default_factory=dict)
     deny_list: DenyList = field(init=False)
     sensor_lines: SensorLines = field(init=False)
