@@ -26,6 +26,7 @@ from unpd.control.reload_fields import PREVIEW, RELOADED
 from unpd.control.status_fields import (
     CONNECTION,
     DENIAL,
+    ENDED,
     EXPLAINED,
     STATUS,
     StatusField,
@@ -37,7 +38,7 @@ from unpd.control.view_fields import EVENT
 from unpd.log_events.row import LogEvent
 from unpd.log_events.table import EVENTS
 from unpd.metrics.catalog.table import METRICS
-from unpd.names import FAULT_MEANINGS
+from unpd.names import END_MEANINGS, FAULT_MEANINGS
 
 PAGES = Path(__file__).parent / "man"
 WIDTH = 80
@@ -140,6 +141,11 @@ def connection_fields() -> Iterator[str]:
     return _fields_of(CONNECTION)
 
 
+def ended_fields() -> Iterator[str]:
+    """An item for each field of a connection that has ended."""
+    return _fields_of(ENDED)
+
+
 def event_fields() -> Iterator[str]:
     """An item for each field of a recent event."""
     return _fields_of(EVENT)
@@ -198,6 +204,15 @@ def reasons() -> Iterator[str]:
     yield ".El"
 
 
+def end_causes() -> Iterator[str]:
+    """An item for each cause for which a connection ends."""
+    yield ".Bl -tag -width Ds"
+    for cause, meaning in END_MEANINGS.items():
+        yield f".It Li {cause}"
+        yield from prose(f"{meaning[0].upper()}{meaning[1:]}.")
+    yield ".El"
+
+
 def metrics() -> Iterator[str]:
     """An item for each metric."""
     yield ".Bl -tag -width Ds"
@@ -244,12 +259,14 @@ PARTS: Mapping[str, Callable[[], Iterator[str]]] = MappingProxyType(
         "the fields of a denial": denial_fields,
         "the fields of an explanation": explanation_fields,
         "the fields of a connection": connection_fields,
+        "the fields of an ended connection": ended_fields,
         "the fields of an event": event_fields,
         "the fields of a halt": halt_fields,
         "the fields of a level": level_fields,
         "the fields of a scale": scale_fields,
         "the log events": log_events,
         "the metrics": metrics,
+        "the end causes": end_causes,
         "the reasons": reasons,
         "the fields of a measurement": measured_fields,
     }

@@ -14,11 +14,14 @@ now = time.monotonic
 
 
 class Loop:
-    """An event loop that blocks in epoll_wait(2) and nowhere else."""
+    """An event loop that blocks in epoll_wait(2) and nowhere else. ``woken_at``: when
+    its last wait was over.
+    """
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._callbacks: dict[int, Callable[[int], None]] = {}
+        self.woken_at = now()
 
     def watch(self, fd: int, mask: int, callback: Callable[[int], None]) -> None:
         """Call ``callback(events)`` whenever ``fd`` has one of the events in ``mask``
@@ -41,7 +44,9 @@ class Loop:
         """
         # epoll_wait(2) takes milliseconds, and CPython rounds up: a turn never ends
         # before a deadline.
-        for fd, events in self._epoll.poll(timeout_s):
+        ready = self._epoll.poll(timeout_s)
+        self.woken_at = now()
+        for fd, events in ready:
             callback = self._callbacks.get(fd)
             if callback is not None:
                 callback(events)

@@ -201,6 +201,8 @@ class EndCause(enum.StrEnum):
     IDLE = "idle"
     SESSION_LIMIT = "session_limit"
     PEER_VANISHED = "peer_vanished"
+    KEEPALIVE = "keepalive"
+    UNREACHABLE = "unreachable"
     STALLED = "stalled"
     SHUTDOWN = "shutdown"
     WORKER_DIED = "worker_died"
@@ -208,11 +210,47 @@ class EndCause(enum.StrEnum):
     DONE = "done"
     DENIED = "denied"
     KICKED = "kicked"
-    """An operator has ended it."""
     NO_TARGET = "no_target"
-    """A redirect reached none of its targets."""
     TARGET_LOST = "target_lost"
-    """The connection of a redirect to its target broke."""
+
+
+END_MEANINGS: Mapping[EndCause, str] = MappingProxyType(
+    {
+        EndCause.CLIENT_FIN: "the client ended it in good order, with its FIN",
+        EndCause.CLIENT_RST: "the client reset it, or took no more bytes (ECONNRESET, EPIPE)",
+        EndCause.IDLE: "no byte moved for `idle_timeout_s`",
+        EndCause.SESSION_LIMIT: "it lasted for `session_timeout_s`",
+        EndCause.PEER_VANISHED: (
+            "the client's host acknowledged none of the bytes that were sent to it for"
+            " `user_timeout_s` (ETIMEDOUT)"
+        ),
+        EndCause.KEEPALIVE: (
+            "nothing was under way, and the client's host answered no probe of keepalive"
+            " (ETIMEDOUT)"
+        ),
+        EndCause.UNREACHABLE: (
+            "the network reported that the client's host or network cannot be reached, and no byte"
+            " arrived (EHOSTUNREACH, ENETUNREACH, EHOSTDOWN, ENETDOWN)"
+        ),
+        EndCause.STALLED: (
+            "the client's host answered, but the client took no byte for `user_timeout_s`"
+        ),
+        EndCause.SHUTDOWN: "the daemon stopped, or the process that served it had to go",
+        EndCause.WORKER_DIED: "the process that served it died",
+        EndCause.ERROR: (
+            "the service failed, its program ended with another exit code than 0, or the socket"
+            " failed for a reason that no other cause names; the log tells which"
+        ),
+        EndCause.DONE: (
+            "the service had said all; the target of a redirect ended it first; or a program ended"
+            " with the exit code 0"
+        ),
+        EndCause.DENIED: "unpd deny --kick ended it",
+        EndCause.KICKED: "unpd kick ended it",
+        EndCause.NO_TARGET: "a redirect reached none of its targets",
+        EndCause.TARGET_LOST: "the connection of a redirect to its target broke",
+    }
+)
 
 
 class Unanswered(enum.StrEnum):

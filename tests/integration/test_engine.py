@@ -127,6 +127,44 @@ def test_a_turn_writes_the_heartbeat(bench: Benches) -> None:
     assert all(step >= HEARTBEAT_S - 1e-9 for step in steps)
 
 
+def test_the_row_says_how_busy_the_loop_is(bench: Benches) -> None:
+    """The time in which it does not wait, and its longest turn, with the next
+    heartbeat.
+    """
+
+    def reply(piece: Piece) -> Piece:
+        b.clock.advance(0.3)
+        return piece
+
+    b = bench(Saying(reply=reply))
+    b.turn()
+    sock = b.connect()
+    b.session()
+    sock.sendall(b"hello")
+    b.until(lambda: b.clock.now > 1000.2, "the reply")
+    b.turn()  # the turn is over when the next one waits
+    assert b.row[layout.Row.BUSY_NS] == pytest.approx(0.3 * layout.NS)
+    assert b.row[layout.Row.LAG_BUCKETS + layout.LAG_BOUNDS_S.index(0.5)] == 1
+    assert b.row[layout.Row.LAG_SUM_NS] == pytest.approx(0.3 * layout.NS)
+
+
+def test_the_row_says_since_when_the_oldest_connection_is_open(bench: Benches) -> None:
+    """Looked for about once a second."""
+    b = bench()
+    oldest = layout.service_cells(0) + layout.Service.OLDEST_NS
+    b.turn()
+    first = b.connect()
+    b.session()
+    b.advance(PATROL_S)
+    assert b.row[oldest] == 1000 * layout.NS
+    b.connect()
+    b.until(lambda: len(b.sessions()) == 2)
+    first.close()
+    b.until(lambda: len(b.sessions()) == 1)
+    b.advance(PATROL_S)
+    assert b.row[oldest] == 1001 * layout.NS
+
+
 def test_a_turn_without_anything_to_do_ends_in_time_for_the_heartbeat(bench: Benches) -> None:
     """An engine without a client, a signal or a deadline waits no longer than that."""
     b = bench()

@@ -4,6 +4,7 @@ import errno
 import os
 import select
 import socket
+import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from unpd.kernel.connections import (
     skip,
     take_error,
 )
+from unpd.kernel.tcp_info import PeerWays, way_to
 
 
 @pytest.fixture
@@ -180,3 +182,23 @@ def test_a_link_local_address_has_its_interface() -> None:
     assert address_text(begin + host + gone) == f"[fe80::1%{1 << 30}]:7"
     assert address_text(begin + host + bytes(4)) == "[fe80::1]:7"
     assert address_text(b"") == "unknown"
+
+
+def test_the_way_to_a_peer_is_known(pair: tuple[socket.socket, int]) -> None:
+    """Over TCP alone, after the peer has reset it, too, as a socket object tells it."""
+    client, fd = pair
+    ways = PeerWays()
+    with borrowed(fd) as sock:
+        assert ways.ask(fd) == way_to(sock)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+    select.select([fd], [], [], 10.0)
+    way = ways.ask(fd)
+    assert way is not None
+    assert (0 < way.rtt_s < 10, way.retransmits) == (True, 0)
+    here, there = socket.socketpair()
+    with here, there:
+        assert ways.ask(here.fileno()) is None
+    assert ways.ask(-1) is None
+    with socket.socket() as unconnected:
+        assert ways.ask(unconnected.fileno()) is None, "it has measured no round trip"

@@ -3,11 +3,12 @@
 import contextlib
 import os
 import socket
+from pathlib import Path
 
 import pytest
 
 from tests.support.clients import connect
-from unpd.kernel.procnet import is_open
+from unpd.kernel.procnet import is_open, listen_losses
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
@@ -39,3 +40,20 @@ def test_a_udp_socket_is_open_until_its_last_descriptor_is_closed(host: str) -> 
     assert is_open(inodes[1], "udp")
     kept.close()
     assert [is_open(inode, "udp") for inode in inodes] == [False, False, False]
+
+
+def test_the_losses_of_listeners_are_read(tmp_path: Path) -> None:
+    """ListenOverflows and ListenDrops, wherever they stand; None without them."""
+    path = tmp_path / "netstat"
+    path.write_text(
+        "TcpExt: SyncookiesSent ListenOverflows Other ListenDrops\nTcpExt: 1 22 3 44\n"
+        "IpExt: InNoRoutes\nIpExt: 5\n"
+    )
+    assert listen_losses(path) == (22, 44)
+    for text in ("", "TcpExt: Other\nTcpExt: 1\n", "TcpExt: ListenOverflows\nTcpExt: x\n"):
+        path.write_text(text)
+        assert listen_losses(path) is None
+    assert listen_losses(tmp_path / "none") is None
+    here = listen_losses()
+    assert here is not None
+    assert here[1] >= here[0] >= 0

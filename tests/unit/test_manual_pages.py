@@ -27,7 +27,16 @@ from unpd.control.verb import Verb
 from unpd.control.verbs import VERBS
 from unpd.log_events.table import EVENTS
 from unpd.metrics.catalog.table import METRICS
-from unpd.names import EXIT_MEANINGS, FAULT_MEANINGS, MASTER_SIGNALS, ClientExit, Fault, Unanswered
+from unpd.names import (
+    END_MEANINGS,
+    EXIT_MEANINGS,
+    FAULT_MEANINGS,
+    MASTER_SIGNALS,
+    ClientExit,
+    EndCause,
+    Fault,
+    Unanswered,
+)
 from unpd.services.program import ProgramLimits
 from unpd.services.table import SERVICES
 
@@ -312,6 +321,13 @@ def test_the_reasons_are_those_of_the_table() -> None:
         (str(fault), f"{sentence(meaning)}.") for fault, meaning in FAULT_MEANINGS.items()
     ]
     assert [*FAULT_MEANINGS] == [*Fault]
+
+
+def test_the_end_causes_are_those_of_the_table() -> None:
+    """unpd(8) lists every cause for which a connection ends, and no other."""
+    listed_causes = section(UNPD, "METRICS").split("Made by make manual: the end causes")[1]
+    assert [name for name, _ in items(listed_causes, "Li")] == [*END_MEANINGS]
+    assert [*END_MEANINGS] == [*EndCause]
 
 
 def explained_keys(heading: str) -> list[str]:

@@ -2,7 +2,8 @@
 
 Owns the tables :class:`Master`, :class:`Directory`, :class:`Row`, :class:`Service` and
 :class:`Target`, and :class:`Board`, which puts them together; :class:`Session`, an
-entry of a table of sessions (:mod:`unpd.board.sessions`); :class:`Denied` with its
+entry of a table of sessions (:mod:`unpd.board.sessions`); :class:`Ring` with its
+:class:`Ended` (:mod:`unpd.board.ended`); :class:`Denied` with its
 :class:`DeniedHalf` (:mod:`unpd.board.denied`); :class:`Halted`
 (:mod:`unpd.board.halted`); and :class:`LaneSums`, :class:`Bucket`
 and :class:`Source`, the parts of the counts of sources (:mod:`unpd.board.sources`).
@@ -79,6 +80,17 @@ DURATION_BOUNDS_S: tuple[float, ...] = (*_SHORT_BOUNDS_S, 1.0, 5.0, 10.0, 60.0, 
 """The upper bounds of the buckets of connection durations."""
 REAP_BOUNDS_S: tuple[float, ...] = (0.0001, 0.0005, *_SHORT_BOUNDS_S, 1.0, 5.0)
 """The upper bounds of the buckets of delays from death to reaping."""
+RTT_BOUNDS_S: tuple[float, ...] = (0.0001, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+"""The upper bounds of the buckets of round-trip times: a host, a house, a country, the
+world, a satellite, a full queue.
+"""
+LAG_BOUNDS_S: tuple[float, ...] = (0.0001, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0)
+"""The upper bounds of the buckets of the longest turns of loops."""
+
+MOST_ENDED = 1000
+"""How many connections that have ended are remembered."""
+RING_ENTRIES = 1024
+"""The room for them in the ring of one child; a few are being overwritten."""
 
 LANE_BUCKETS = 4096
 BUCKET_SOURCES = 8
@@ -194,6 +206,10 @@ class Master(Area):
     DROPS_SEEN = Word(
         "the kernel's own count of the listener's present socket, by listener", count=MAX_LISTENERS
     )
+    LISTEN_OVERFLOWS = Word("clients that the kernel turned away because an accept queue was full")
+    LISTEN_DROPS = Word("clients that the kernel turned away before they reached a listener")
+    LAG_BUCKETS = Word("longest turns of the master's loop, by bound", (*LAG_BOUNDS_S, "above"))
+    LAG_SUM_NS = Word("the sum of these turns")
     LISTEN_QUEUES = Word("accept queues, by listener", ("length", "limit"), count=MAX_LISTENERS)
     PRESSURE = Word(
         "how long processes wait, in hundredths of a per cent, by resource; 0 where no limit asks,"
@@ -208,6 +224,11 @@ class Master(Area):
         "most connections open at a sample of the last minute, by service", count=MAX_SERVICES
     )
     HALTED = Word("1 while an operator keeps its new clients out, by service", count=MAX_SERVICES)
+    BUSY = Word(
+        "share of time that the loops of the workers have not waited, in hundredths of a per cent,"
+        " by pool",
+        count=MAX_POOLS,
+    )
     BEAT_NS = Word("the master's last heartbeat, on the monotonic clock; 0 before the first")
     DENIALS = Word("live denials of networks")
     REPORTS_LOST = Word("reports about clients of sensors for which there was no room")
@@ -260,6 +281,14 @@ class Service(Area):
     PROXY_HEADERS = Word(
         "headers of the PROXY protocol that were awaited, by result", HEADER_RESULTS
     )
+    RTT_BUCKETS = Word(
+        "round-trip times at the end of connections, by bound", (*RTT_BOUNDS_S, "above")
+    )
+    RTT_SUM_NS = Word("the sum of these times")
+    RETRANSMITTED = Word("segments sent again, as far as the ends of connections tell")
+    OLDEST_NS = Word(
+        "when the oldest open connection was accepted, on the monotonic clock; 0: none"
+    )
     ACCEPTED = Word("connections accepted")
 
 
@@ -280,6 +309,9 @@ class Row(Area):
     SERVICES = Word("counters by service", count=MAX_SERVICES * Service.size)
     LISTENER_ACCEPTED = Word("connections or datagrams taken, by listener", count=MAX_LISTENERS)
     TARGETS = Word("counters by target of a redirect", count=MAX_TARGETS * Target.size)
+    BUSY_NS = Word("how long the loop of a worker has not waited, since its birth")
+    LAG_BUCKETS = Word("longest turns of the loops of workers, by bound", (*LAG_BOUNDS_S, "above"))
+    LAG_SUM_NS = Word("the sum of these turns")
 
 
 class Session(Area):
@@ -316,6 +348,29 @@ class Session(Area):
     CPU_NS = Word("its processor time, if the master has reaped it")
     PEAK_BYTES = Word("its peak memory, if the master has reaped it")
     TRACE = Word("the end of a traceback of its function, filled up with zeros", count=112)
+
+
+class Ended(Area):
+    """One connection that has ended, in the ring of its child
+    (:mod:`unpd.board.ended`).
+    """
+
+    ENDED_NS = Word("when it ended, on the monotonic clock")
+    WORDS = Word("where the words of its service start in a row")
+    CAUSE = Word("index of the end cause", values=END_CAUSES)
+    DURATION_NS = Word("how long it lasted")
+    RECEIVED = Word("bytes received")
+    SENT = Word("bytes that the kernel took")
+    RTT_NS = Word("the round-trip time to its client; 0: not known")
+    RETRANSMITS = Word("segments sent to it again")
+    PEER = Word("the address of its client, filled up with zeros", count=4)
+
+
+class Ring(Area):
+    """The connections of one child that have ended last."""
+
+    COUNT = Word("how many were ever written here")
+    ENTRIES = Word("the last of them, each as in Ended", count=RING_ENTRIES * Ended.size)
 
 
 class DeniedHalf(Area):

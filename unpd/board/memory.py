@@ -206,6 +206,8 @@ class Scoreboard:
         for column in range(layout.MAX_SERVICES):
             start = layout.service_cells(column)
             counts = cells[start : start + Service.size].tolist()
+            if counts[Service.OLDEST_NS]:
+                cells[start + Service.OLDEST_NS] = 0
             missing = counts[Service.ACCEPTED] - sum(counts[Service.span(Service.ENDED)])
             if 0 < missing < layout.SANE_COUNT:
                 cells[start + _WORKER_DIED] = wrapped(counts[_WORKER_DIED] + missing)

@@ -37,7 +37,7 @@ _COLUMNS: Columns = MappingProxyType(
         "AGE": lambda one: span_text(one["age_s"]),
         "RECEIVED": lambda one: str(one["received"]),
         "SENT": lambda one: str(one["sent"]),
-        "RTT": lambda one: "-" if one["rtt_s"] is None else f"{one['rtt_s'] * 1000:.3g} ms",
+        "RTT": lambda one: rtt_text(one["rtt_s"]),
         "AGAIN": lambda one: "-" if one["retransmits"] is None else str(one["retransmits"]),
         "STATE": lambda one: one["state"],
         "CHILD": lambda one: f"{one['kind']} {one['pool']}/{one['index']}",
@@ -62,6 +62,11 @@ def table(found: Sequence[Values]) -> str:
         if name != "TARGET" or any(one["target"] is not None for one in found)
     }
     return as_table(columns, found)
+
+
+def rtt_text(rtt_s: float | None) -> str:
+    """A round-trip time in milliseconds; "-" if it is not known."""
+    return "-" if rtt_s is None else f"{rtt_s * 1000:.3g} ms"
 
 
 def kicked(answer: Values, *, dry_run: bool) -> str:

@@ -5,8 +5,8 @@ Called by dispatch; calls :mod:`unpd.control.client`, :mod:`unpd.cli.status_text
 :mod:`unpd.cli.reload_text`, :mod:`unpd.cli.preview_text`,
 :mod:`unpd.cli.denied_text`, :mod:`unpd.cli.explained_text`,
 :mod:`unpd.cli.workers_text`, :mod:`unpd.cli.events_text`,
-:mod:`unpd.cli.connections_text`, :mod:`unpd.cli.changes_text` and
-:mod:`unpd.cli.draining`.
+:mod:`unpd.cli.connections_text`, :mod:`unpd.cli.ended_text`,
+:mod:`unpd.cli.changes_text` and :mod:`unpd.cli.draining`.
 ``COMMANDS`` has the names of :data:`unpd.control.verbs.VERBS`, which a test compares.
 Imports no pydantic. Errors: UnpdError, from finding the control socket, from the
 daemon, or about an answer that is none of this version. A change that was made is a
@@ -30,6 +30,7 @@ from unpd.cli import (
     connections_text,
     denied_text,
     draining,
+    ended_text,
     events_text,
     explained_text,
     preview_text,
@@ -58,6 +59,7 @@ from unpd.control.status_fields import (
     CONNECTIONS,
     DENIED,
     DENY,
+    ENDED_PAGE,
     EXPLAINED,
     KICK,
     SCHEMA,
@@ -292,6 +294,8 @@ def connections(args: argparse.Namespace) -> int:
     """``unpd connections``: ask for the list, page by page, sort and print it. A
     process that does not answer is a failure, because the list lacks its connections.
     """
+    if args.ended:
+        return _ended(args)
     found: list[dict[str, Any]] = []
     silent: list[str] = []
     while True:
@@ -308,6 +312,21 @@ def connections(args: argparse.Namespace) -> int:
     for process in silent:
         complain(f"{process} did not answer: its connections are not listed")
     return ExitCode.DONE if shown and not silent else ExitCode.FAILED
+
+
+def _ended(args: argparse.Namespace) -> int:
+    """``unpd connections --ended``: those that have ended."""
+    found: list[dict[str, Any]] = []
+    while True:
+        with contextlib.closing(_connect(args)) as client:
+            page = _checked(client.ask(request_of(args)), ENDED_PAGE)
+        found += page["ended"]
+        args.after = page["next"]
+        if args.after is None:
+            break
+    found = ended_text.sorted_by(args.sort, found)
+    text = _as_json({"schema": SCHEMA, "ended": found}) if args.json else ended_text.table(found)
+    return ExitCode.DONE if show(text) else ExitCode.FAILED
 
 
 def kick(args: argparse.Namespace) -> int:

@@ -18,7 +18,9 @@ SORT_KEYS = (
     "state",
     "child",
 )
-"""By what ``unpd connections`` may sort."""
+"""By what ``unpd connections`` may sort. With ``--ended`` age is how long a connection
+lasted, state is the end cause, and child is not known.
+"""
 
 
 def _place(text: str) -> object:
@@ -186,7 +188,8 @@ ROWS = (
         help="list the open connections",
         description=(
             "List the open connections: peer, age, bytes received and sent, round-trip time,"
-            " segments sent again, state, and the process that serves each."
+            " segments sent again, state, and the process that serves each; or, if asked, the last"
+            " 1,000 that have ended, and why."
             " Of a session in a process of its own, the round-trip time and the segments are not"
             " known."
             " The list is made while connections come and go, so it shows no single moment."
@@ -197,6 +200,12 @@ ROWS = (
         changes=False,
         arguments=(
             *_SELECTION,
+            Argument(
+                name="ended",
+                type=bool,
+                default=False,
+                help="list the last 1,000 connections that have ended, the latest first",
+            ),
             Argument(
                 name="after",
                 type=str,
@@ -214,7 +223,8 @@ ROWS = (
                 check=_sort_key,
                 help=(
                     f"sort by {', '.join(SORT_KEYS[:-1])} or {SORT_KEYS[-1]}, the greatest number"
-                    " first (default: by process)"
+                    " first (default: by process; of those that have ended the latest first, age is"
+                    " how long each lasted, and state its end cause)"
                 ),
             ),
             Argument(

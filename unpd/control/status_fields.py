@@ -16,6 +16,7 @@ from types import MappingProxyType
 from unpd.names import (
     ChildKind,
     ChildPhase,
+    EndCause,
     Fault,
     Halt,
     ListenerState,
@@ -391,6 +392,36 @@ CONNECTIONS = (
     StatusField("silent", "text", "A child that has not answered.", "all of this page did"),
 )
 """The fields of the answer to ``connections``."""
+
+
+ENDED = (
+    StatusField("service", "text", "The service."),
+    StatusField("peer", "text", "The client."),
+    StatusField("cause", "text", f"{', '.join(EndCause)}; the section METRICS explains each."),
+    StatusField("ended_at", "text", "When it ended, in UTC, such as 2026-11-22T21:23:10.123Z."),
+    StatusField("duration_s", "number", "How long it was open, in seconds."),
+    StatusField("received", "integer", "Bytes received; 0 of a program."),
+    StatusField("sent", "integer", "Bytes sent; 0 of a program."),
+    StatusField(
+        "rtt_s",
+        "number",
+        "The smoothed round-trip time at its end, in seconds (TCP_INFO).",
+        "the client was not on TCP, or served by a program, or was not asked for because many"
+        " short connections ended at that moment",
+    ),
+    StatusField(
+        "retransmits",
+        "integer",
+        "How many segments were sent to it again.",
+        "the round-trip time is not known either",
+    ),
+)
+"""The fields of one connection that has ended."""
+ENDED_PAGE = (
+    StatusField("ended", "list", "The connections, the latest first.", fields=ENDED),
+    StatusField("next", "text", "The place where the next page begins.", "this is the last"),
+)
+"""The fields of the answer to ``connections`` about those that have ended."""
 
 
 KICK = (

@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from unpd.board import layout
+from unpd.board.ended import EndedRing
 from unpd.board.memory import Scoreboard
 from unpd.board.sessions import SessionTable
 from unpd.channel import ChannelEnd
@@ -85,6 +86,7 @@ class DispatcherSetup:
     channel: ChannelEnd
     switch_log: Callable[[], dict[str, Any]]
     title: Callable[[str], None]
+    ended: EndedRing | None = None
     roll: type[Roll] = Roll
     processes: Callable[..., SessionProcesses] = SessionProcesses
     listeners: Callable[[ServiceSetup, Gate], Iterable[Listener | WholeSocket]] = listeners_of
@@ -142,6 +144,8 @@ class Dispatcher:
     def run(self) -> None:
         """Serve until drained."""
         setup = self._setup
+        if setup.ended is not None:
+            setup.ended.keep_from_children()
         self._reaper.install()
         self._loop.watch(setup.signals.wakeup_fd, select.EPOLLIN, self._take_orders)
         self._processes.watch(self._loop)
@@ -152,6 +156,7 @@ class Dispatcher:
         setup.title("ready")
         while not self._draining or self._has_work():
             self._turn()
+        self._write_ends()
         self._refusals.finish()
 
     def _has_work(self) -> bool:
@@ -187,7 +192,12 @@ class Dispatcher:
         with blocked():  # the SIGCHLD handler appends to the same deque
             self._reaper.sweep()
         self._roll.book()
+        self._write_ends()
         self._refusals.flush(now())
+
+    def _write_ends(self) -> None:
+        if self._setup.ended is not None:
+            self._setup.ended.write(self._ledger.ends)
 
     # --- accepting --------------------------------------------------------------------
 

@@ -149,6 +149,7 @@ class SessionProcesses:
     def _ended(self, index: int, end: ProcessEnd) -> None:
         ended = self._roll.reaped(index, end, int(self._clock() * NS))
         ended.log_death(self._log, end.reason, str(end.report))
+        ended.log_connection(self._log)
 
     def tell(self, order: ChildOrder, indexes: Container[int] | None = None) -> None:
         """Give an order to the sessions in these entries; None: all."""

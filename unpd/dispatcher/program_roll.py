@@ -58,6 +58,11 @@ class ProgramEnded(Ended):
     trace: str = ""
     last_line: str = ""
 
+    def log_connection(self, log: Log) -> None:
+        """Log the end of its connection: a program has no line of its own."""
+        if log.writes_connections:
+            self._log_end(log)
+
     def log_death(self, log: Log, reason: ReapReason, report: str) -> None:
         """Log that it failed, or could not be started."""
         if self.suppressed is None:
@@ -167,6 +172,8 @@ class ProgramRoll(Roll):
             peer=ended.peer,
             cause=ended.cause,
             duration_s=ended.duration_s,
+            received=ended.received,
+            sent=ended.sent,
             result=result,
             failed_step=failed,
             told=told,

@@ -38,7 +38,7 @@ from unpd.dispatcher.error_lines import LAST_PIECES, PIECES, ErrorLines
 from unpd.dispatcher.heirlooms import Heirlooms
 from unpd.dispatcher.launch import Launch, Steps, begin, start_of_session
 from unpd.dispatcher.processes import SessionProcesses
-from unpd.dispatcher.program_roll import ProgramEnded, ProgramRoll
+from unpd.dispatcher.program_roll import ProgramRoll
 from unpd.dispatcher.roll import ProcessEnd
 from unpd.dispatcher.session import SessionSetup
 from unpd.dispatcher.trials import Trials
@@ -50,7 +50,7 @@ from unpd.line_limit import LineLimit
 from unpd.logs import Log
 from unpd.loop import Loop
 from unpd.names import ChildOrder, EndCause
-from unpd.worker.connection_lines import UNKNOWN, EndedConnection, log_end, log_start
+from unpd.worker.connection_lines import log_start
 from unpd.worker.event.deadlines import Wheel
 from unpd.worker.orders import PATIENCE_SHARE, TWO_SLOTS_S
 
@@ -372,20 +372,7 @@ class Programs(SessionProcesses):
         last_line = lines.forget(session.pid, self._clock()) if lines else ""
         ended = self._programs.reaped(index, end, int(self._clock() * NS))
         replace(ended, last_line=last_line).log_death(self._log, end.reason, str(end.report))
-        if self._log.writes_connections:
-            self._log_connection(ended)
-
-    def _log_connection(self, ended: ProgramEnded) -> None:
-        log_end(
-            self._log,
-            EndedConnection(
-                service=ended.service,
-                peer=ended.peer,
-                fd=UNKNOWN,
-                cause=ended.cause,
-                duration_s=ended.duration_s,
-            ),
-        )
+        ended.log_connection(self._log)
 
 
 def _count_less(counts: Counter[Key], key: Key) -> None:

@@ -26,12 +26,22 @@ from unpd.board.source_lane import SourceLane
 from unpd.kernel.connections import address_text
 from unpd.kernel.processes import ExitReport, decode_wait_status
 from unpd.kernel.signals import Reaped
+from unpd.kernel.tcp_info import Way
 from unpd.logs import Log
 from unpd.names import MAX_PID, EndCause, ReapReason, reap_reason
 from unpd.worker.admission import Hold
 from unpd.worker.connection_lines import UNKNOWN, EndedConnection, log_end, log_start
 from unpd.worker.ledger import Account, Ledger
 from unpd.worker.selection import Kick, Selection
+
+_COUNTED_RTT = Service.span(Service.RTT_BUCKETS)
+_RTT_BUCKETS = slice(Session.COUNTS + _COUNTED_RTT.start, Session.COUNTS + _COUNTED_RTT.stop)
+_RTT_SUM_NS = Session.COUNTS + Service.RTT_SUM_NS
+_RECEIVED, _SENT = Session.COUNTS + Service.RECEIVED, Session.COUNTS + Service.SENT
+_RETRANSMITTED = Session.COUNTS + Service.RETRANSMITTED
+_LARGEST_COUNT = (1 << 32) - 1
+"""TCP_INFO has words of 32 bits."""
+_LARGEST_RTT_NS = _LARGEST_COUNT * 1000
 
 
 @dataclass(slots=True)
@@ -86,13 +96,17 @@ class ProcessEnd:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """What is known of a session that has ended. ``pid`` is 0 if it had no process."""
+    """What is known of a session that has ended. ``pid`` is 0 if it had no process.
+    ``received`` and ``sent``: its bytes, as far as it counted them.
+    """
 
     service: str
     pid: int
     peer: bytes
     cause: EndCause
     duration_s: float
+    received: int
+    sent: int
 
     def log_death(self, log: Log, reason: ReapReason, report: str) -> None:
         """Log how its process ended (``report``), unless it ended well."""
@@ -109,16 +123,26 @@ class Ended:
         """Log the start and the end of its connection, which never got a process."""
         if log.writes_connections:
             log_start(log, self.service, self.peer, UNKNOWN)
-            log_end(
-                log,
-                EndedConnection(
-                    service=self.service,
-                    peer=self.peer,
-                    fd=UNKNOWN,
-                    cause=self.cause,
-                    duration_s=self.duration_s,
-                ),
-            )
+            self._log_end(log)
+
+    def log_connection(self, log: Log) -> None:
+        """Log the end of its connection, if its process died before it could."""
+        if log.writes_connections and self.cause is EndCause.WORKER_DIED:
+            self._log_end(log)
+
+    def _log_end(self, log: Log) -> None:
+        log_end(
+            log,
+            EndedConnection(
+                service=self.service,
+                peer=self.peer,
+                fd=UNKNOWN,
+                cause=self.cause,
+                duration_s=self.duration_s,
+                received=self.received,
+                sent=self.sent,
+            ),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,9 +277,16 @@ class Roll:
         self._ledger.session_fork_failed(self.enrolled[index].account)
 
     def book(self) -> None:
-        """Book the bytes that have moved since the last time."""
+        """Book the bytes that have moved since the last time, and the oldest connection
+        of each service.
+        """
+        oldest: dict[int, int] = {}
         for index, session in self.enrolled.items():
             self._book_bytes(index, session)
+            words, accepted_ns = session.account.words, sane(session.accepted_ns)
+            oldest[words] = min(accepted_ns, oldest.get(words, accepted_ns))
+        for account in self._accounts.values():
+            self._ledger.oldest(account.words, oldest.get(account.words, 0) / layout.NS)
 
     def _book_bytes(self, index: int, session: Enrolled) -> None:
         words, totals = self._table.entry(index), session.account.totals
@@ -330,14 +361,41 @@ class Roll:
         self._lane.service_closed(session.column)
         if session.token is not None:
             self._lane.source_closed(session.token)
+        if (way := _way(words)) is not None:
+            self._ledger.last_way(session.account, way)
         self._ledger.ended(session.account, cause, duration_s)
+        start, ended_at = session.account.words, now_ns / layout.NS
+        received, sent = sane(words[_RECEIVED]), sane(words[_SENT])
+        self._ledger.ends.append(
+            (start, session.peer, cause, ended_at, duration_s, received, sent, way)
+        )
         if reason is not None:
             self._ledger.session_reaped(session.account, reason)
         self._ledger.lines_dropped(sane(words[Session.LOG_DROPPED]))
-        ended = Ended(session.account.name, session.pid, session.peer, cause, duration_s)
+        ended = Ended(
+            service=session.account.name,
+            pid=session.pid,
+            peer=session.peer,
+            cause=cause,
+            duration_s=duration_s,
+            received=received,
+            sent=sent,
+        )
         self._table.clear(index)
         self._free.append(index)
         return ended
+
+
+def _way(words: memoryview) -> Way | None:
+    """The way to its client, as the session counted it; None if it did not, or wrote
+    what no kernel tells.
+    """
+    if not any(words[_RTT_BUCKETS]):
+        return None
+    rtt_ns, again = words[_RTT_SUM_NS], words[_RETRANSMITTED]
+    if rtt_ns > _LARGEST_RTT_NS or again > _LARGEST_COUNT:
+        return None
+    return Way(rtt_ns / layout.NS, int(again))
 
 
 def _cause(words: memoryview) -> EndCause:

@@ -92,7 +92,13 @@ def _live(setup: SessionSetup) -> None:
     terms = replace(setup.terms, words=Session.COUNTS, totals=Totals(), admission=None)
     engine = Engine(
         EngineSetup(
-            listeners=(), handed=(terms,), max_connections=1, row=setup.entry, log=log, alone=True
+            listeners=(),
+            handed=(terms,),
+            max_connections=1,
+            row=setup.entry,
+            log=log,
+            alone=True,
+            counts_turns=False,
         )
     )
     # The handlers of the dispatcher do for a session too.

@@ -261,8 +261,8 @@ ROWS: tuple[LogEvent, ...] = (
         "connection.ended",
         "info",
         ("service", "cause", "received", "sent", "duration_s", "peer", "target"),
-        "A connection ended after `received` and `sent` bytes; the causes are those of the metric"
-        " `unpd_connections_ended_total`, and a redirect names its `target`.",
+        "A connection ended after `received` and `sent` bytes; the section METRICS explains each"
+        " `cause`, and a redirect names its `target`.",
         optional=("target",),
         debug_unless=CONNECTIONS,
     ),

@@ -135,7 +135,10 @@ class BoardColumns:
         wanted = layout.wanted_words(column)
         return Cells(
             counters=([self._word(Master.SPAWNS + column)],),
-            samples=[self._board.words[wanted : wanted + len(layout.SERVING_KINDS)]],
+            samples=[
+                self._board.words[wanted : wanted + len(layout.SERVING_KINDS)],
+                self._word(Master.BUSY + column),
+            ],
         )
 
     def _cells_of_listener(self, column: int) -> Cells:

@@ -19,6 +19,7 @@ from unpd.core import events as ev
 from unpd.core.model import State
 from unpd.master import (
     denying,
+    ended,
     explaining,
     following,
     halting,
@@ -111,6 +112,8 @@ def _try(order: Order) -> Fields:
 
 
 def _connections(order: Order) -> Fields:
+    if order.pending.request.arguments["ended"]:
+        return ended.list_page(order.runtime, order.pending.request.arguments)
     listing.list_page(order.runtime, order.pending)
     return None
 

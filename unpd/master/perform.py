@@ -16,6 +16,7 @@ from typing import Any
 from unpd.board import layout
 from unpd.board.active import accepted_in_row
 from unpd.board.columns import ColumnsExhaustedError
+from unpd.board.ended import EndedRing
 from unpd.board.memory import Entry, rows_bound
 from unpd.config.plan import restart_needed
 from unpd.config.schema import Config
@@ -62,6 +63,7 @@ def _spawn(runtime: Runtime, effect: fx.Spawn) -> None:
         return
     runtime.board.prepare(row)
     try:
+        ended = EndedRing() if policy_of(child).serves else None
         runtime.sources.reach(rows_bound(row))
         plan = ForkPlan(
             board=runtime.board,
@@ -75,8 +77,9 @@ def _spawn(runtime: Runtime, effect: fx.Spawn) -> None:
                 *_give_lane(runtime, deployment, child, row),
             ),
             live=lambda newborn: kind.live(runtime, deployment, newborn),
+            ended=ended,
         )
-        fork(child, plan, lambda forked: _register(runtime, child, row, forked))
+        fork(child, plan, lambda forked: _register(runtime, child, plan, forked))
     except OSError as error:
         if lane := runtime.lanes.held_by(child.birth):
             runtime.lanes.take_back(lane)
@@ -112,16 +115,19 @@ def _free_row(runtime: Runtime) -> int | None:
     return next((row for row in range(layout.MAX_ROWS) if row not in taken), None)
 
 
-def _register(runtime: Runtime, child: Child, row: int, forked: Forked) -> None:
+def _register(runtime: Runtime, child: Child, plan: ForkPlan, forked: Forked) -> None:
     slot = child.slot
     runtime.processes[child.birth] = ChildProcess(
         child=child,
         pid=forked.pid,
         pidfd=forked.pidfd,
-        row=row,
+        row=plan.row,
         channel=forked.channel,
-        accepted_before=accepted_in_row(runtime.board, row),
+        accepted_before=accepted_in_row(runtime.board, plan.row),
+        ended=plan.ended,
     )
+    if plan.ended is not None:
+        plan.ended.keep_from_children()
     runtime.birth_by_pid[forked.pid] = child.birth
     reports.watch(runtime, child.birth)
     pool = 0
@@ -130,7 +136,7 @@ def _register(runtime: Runtime, child: Child, row: int, forked: Forked) -> None:
     if slot.kind is ChildKind.WORKER:
         runtime.board.count(layout.Master.SPAWNS + pool)
     entry = Entry(
-        row=row,
+        row=plan.row,
         birth=child.birth,
         pid=forked.pid,
         kind=slot.kind,

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from unpd.board.ended import EndedEntry, EndedRing
 from unpd.board.memory import Scoreboard
 from unpd.board.sources import Sources
 from unpd.channel import ChannelEnd
@@ -24,6 +25,7 @@ from unpd.kernel.privileges import Identity
 from unpd.kernel.signals import Reaper, SignalQueue
 from unpd.logs import Log
 from unpd.loop import Loop
+from unpd.master.busyness import Busyness
 from unpd.master.children.lanes import Lanes
 from unpd.master.columns import BoardColumns
 from unpd.master.deny_list import DenyList
@@ -77,7 +79,8 @@ class ChildProcess:
     that it has not switched, None if it has no order or the master has done so.
     ``ordered``: whether the master has sent it a signal. ``left_by``: the signal that
     ended it, as it says itself. ``accepted_before``: how many connections the children
-    before it in its row had accepted.
+    before it in its row had accepted. ``ended``: its ring of connections that have
+    ended, if it serves.
     """
 
     child: Child
@@ -91,6 +94,7 @@ class ChildProcess:
     ordered: bool = False
     left_by: str = ""
     accepted_before: int = 0
+    ended: EndedRing | None = None
     unanswered: deque[Question] = field(default_factory=deque)
 
 
@@ -198,16 +202,19 @@ class Runtime:
     denials; ``kicks``: the requests to end connections that are not answered yet;
     ``listings``: those for pages of connections; ``waits``: those that wait for a
     condition; ``levels``: the changes of the level of the log that not all children
-    have taken. ``live``: the live changes. ``sensed``: the reports about clients of
-    sensors that wait for their turn: service and address. ``faults`` has one sentence
-    for each fault that the core does not see, by the fault and the part that has it.
-    ``config_names`` are the absolute names of the configuration file, none for the
-    built-in default. ``last_reload`` is the last one that has ended, ``report`` what
-    the last one that succeeded has changed, ``reload_log`` the lines of the last one.
-    ``peaks``: the samples of open connections. ``queue_peaks``: the longest accept
-    queue at a sample since the start, by the key of the listener. ``rates``: what the
-    services do in a second. ``usages``: what the children use. ``recent_events``: the
-    last ones that the log got. ``sensor_lines``: the lines about sensors.
+    have taken. ``live``: the live changes. ``ended``: the last ends of children that
+    have died, the latest first. ``sensed``: the reports about clients of sensors that
+    wait for their turn: service and address. ``faults`` has one sentence for each fault
+    that the core does not see, by the fault and the part that has it. ``config_names``
+    are the absolute names of the configuration file, none for the built-in default.
+    ``last_reload`` is the last one that has ended, ``report`` what the last one that
+    succeeded has changed, ``reload_log`` the lines of the last one. ``peaks``: the
+    samples of open connections, ``busyness`` those of how busy the workers are.
+    ``losses_seen``: the kernel's own counts of clients that it turned away
+    (:mod:`unpd.kernel.procnet`). ``queue_peaks``: the longest accept queue at a sample
+    since the start, by the key of the listener. ``rates``: what the services do in a
+    second. ``usages``: what the children use. ``recent_events``: the last ones that the
+    log got. ``sensor_lines``: the lines about sensors.
     """
 
     deployment: Deployment
@@ -245,6 +252,9 @@ class Runtime:
     listings: list[Listing] = field(default_factory=list)
     waits: list[Wait] = field(default_factory=list)
     levels: list[LevelRequest] = field(default_factory=list)
+    busyness: Busyness = field(default_factory=Busyness)
+    losses_seen: tuple[int, int] | None = None
+    ended: list[EndedEntry] = field(default_factory=list)
     sensed: dict[tuple[str, str], None] = field(default_factory=dict)
     deny_list: DenyList = field(init=False)
     live: LiveChanges = field(init=False)

@@ -1,7 +1,8 @@
-"""Samples what the master measures once a second: the accept queues, the datagrams that
-the kernel dropped, the open connections, how busy the machine is, its own process and
-those of its children, its faults, the wanted workers, the services out of reach, and
-the heartbeats of its children. Writes the master's own heartbeat.
+"""Samples what the master measures once a second: the accept queues, the datagrams and
+the clients that the kernel dropped, the open connections, how busy the workers and the
+machine are, its own process and those of its children, its faults, the wanted workers,
+the services out of reach, and the heartbeats of its children. Writes the master's own
+heartbeat.
 
 Called by the shell's sweep. :func:`sample` and :func:`show_state` write the master's
 words of the board.
@@ -22,11 +23,13 @@ from unpd.config.addresses import takes_datagrams
 from unpd.config.schema import Config
 from unpd.core import events as ev
 from unpd.core.model import State
-from unpd.kernel import datagrams, pressure, tcp_info
+from unpd.kernel import datagrams, pressure, procnet, tcp_info
 from unpd.loop import now
+from unpd.master.busyness import Sample
 from unpd.master.listening.listener import METRICS, OpenListener
 from unpd.master.runtime import Runtime
 from unpd.master.status import degradations
+from unpd.names import ChildKind
 
 _PAGE_BYTES = resource.getpagesize()
 
@@ -53,6 +56,8 @@ def sample(runtime: Runtime) -> None:
     _sample_peaks(runtime)
     pids = {birth: process.pid for birth, process in runtime.processes.items()}
     runtime.usages.take(pids, now())
+    sample_busyness(runtime, now())
+    sample_losses(runtime)
     sample_machine(words, runtime.deployment.config)
     words[layout.Master.BEAT_NS] = int(now() * layout.NS)
     words[layout.Master.SIGCHLD] = runtime.reaper.calls
@@ -107,6 +112,35 @@ def _sample_peaks(runtime: Runtime) -> None:
     counts = active_by_service(runtime.board, columns, range(runtime.board.rows_given))
     for name, peak in runtime.peaks.take(counts, now()).items():
         runtime.board.words[layout.Master.CONNECTION_PEAKS + columns[name]] = peak
+
+
+def sample_busyness(runtime: Runtime, at: float) -> None:
+    """Write how busy the workers of each pool are. ``at``: monotonic seconds."""
+    words = runtime.board.words
+    samples = []
+    for birth, process in runtime.processes.items():
+        if process.child.slot.kind is ChildKind.WORKER and process.reported:
+            row = layout.row_start(process.row)
+            beat_ns, busy_ns = words[row + layout.Row.BEAT_NS], words[row + layout.Row.BUSY_NS]
+            pool = process.child.slot.pool
+            samples.append(Sample(birth, pool, beat_ns / layout.NS, busy_ns / layout.NS))
+    shares = runtime.busyness.take(samples, at)
+    for pool, column in runtime.columns.pools.by_name.items():
+        words[layout.Master.BUSY + column] = round(10_000 * shares.get(pool, 0.0))
+
+
+def sample_losses(runtime: Runtime, netstat: Path = procnet.NETSTAT) -> None:
+    """Add the clients that the kernel turned away since the last sample. The first one
+    of this master is only where its counts begin. ``netstat``: tests make their own.
+    """
+    found = procnet.listen_losses(netstat)
+    if found is None:
+        return
+    seen, runtime.losses_seen = runtime.losses_seen or found, found
+    for word, count, before in zip(
+        (layout.Master.LISTEN_OVERFLOWS, layout.Master.LISTEN_DROPS), found, seen, strict=True
+    ):
+        runtime.board.count(word, max(0, count - before))
 
 
 def _sample_process(words: memoryview) -> None:

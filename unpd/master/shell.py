@@ -22,6 +22,7 @@ import signal
 from setproctitle import setproctitle
 
 from unpd.board import layout
+from unpd.board.loop_lag import LoopLag
 from unpd.control.server import ControlServer, PendingRequest
 from unpd.core import effects as fx
 from unpd.core import events as ev
@@ -52,6 +53,7 @@ from unpd.master.signalling import Signalling
 from unpd.master.systemd.announcer import Announcer
 from unpd.master.systemd.offers import Offers
 from unpd.names import MASTER_TITLE, MasterPhase
+from unpd.worker.ledger import HEARTBEAT_S
 
 SWEEP_S = 1.0
 """How often the master reads heartbeats, samples queues, and looks for children whose
@@ -78,6 +80,9 @@ class Shell:
         self._leave: fx.Leave | None = None
         self._killed_until: float | None = None
         self._sweep_at = 0.0
+        lag = slice(layout.Master.LAG_BUCKETS, layout.Master.LAG_SUM_NS + 1)
+        self._lag = LoopLag(runtime.board.words[lag])
+        self._book_lag_at = self._longest_s = 0.0
         self._title = ""
         wakeup_fd = signalling.wakeup_fd
         runtime.loop.watch(
@@ -97,10 +102,20 @@ class Shell:
             waiting.look(self._runtime, self._state, now())
             if self._runtime.control is not None:
                 self._runtime.control.go_on()
+            self._turned()
         sensing.carry_out(self._runtime, sensing.MAX_WAITING)
         self._runtime.sensor_lines.flush()
         self._log_watch.finish()
         return self._leave
+
+    def _turned(self) -> None:
+        """Take note of how long this turn was, and book the longest ones."""
+        at = now()
+        self._longest_s = max(self._longest_s, at - self._runtime.loop.woken_at)
+        if at >= self._book_lag_at:
+            self._book_lag_at = at + HEARTBEAT_S
+            self._lag.book(self._longest_s)
+            self._longest_s = 0.0
 
     def _sessions_last(self) -> bool:
         """Whether sessions without a dispatcher are left, and the master waits for

@@ -73,7 +73,8 @@ class ProgramCounts:
 @dataclass(frozen=True, slots=True)
 class ServiceCounts:
     """One service's counts over all rows, in the order of the tables in
-    :mod:`unpd.board.memory`.
+    :mod:`unpd.board.memory`. ``oldest_age_s``: how long its oldest connection is open;
+    0 if none is.
     """
 
     name: str
@@ -81,6 +82,9 @@ class ServiceCounts:
     active: int
     ended: Sequence[int]
     durations: Distribution
+    round_trips: Distribution
+    retransmitted: int
+    oldest_age_s: float
     received_bytes: int
     sent_bytes: int
     accept_errors: Sequence[int]
@@ -105,8 +109,9 @@ class TargetCounts:
 @dataclass(frozen=True, slots=True)
 class Reading:
     """Everything that one scrape shows. ``master``: the words of the master area;
-    ``children``: living children by kind, pool column and phase. ``beat_age_s``: how
-    long ago the master's last heartbeat was. ``sources_tracked``: how many sources of
+    ``children``: living children by kind, pool column and phase. ``worker_lag``:
+    the longest turns of the loops of workers. ``beat_age_s``: how long ago the master's
+    last heartbeat was. ``sources_tracked``: how many sources of
     connections are counted (:meth:`unpd.board.sources.SourceCounts.tracked`).
     """
 
@@ -115,6 +120,7 @@ class Reading:
     targets: Sequence[TargetCounts]
     children: Mapping[tuple[ChildKind, int, ChildPhase], int]
     master: Sequence[int]
+    worker_lag: Distribution
     log_lines_dropped: int
     zombies: int | None
     beat_age_s: float | None
@@ -131,6 +137,7 @@ class Reading:
             targets=[_count_target(board, target, rows) for target in labels.targets],
             children=Counter((each.kind, each.pool, each.phase) for each in _living(board)),
             master=master,
+            worker_lag=_worker_lag(board, rows),
             log_lines_dropped=master[Master.LOG_DROPPED] + lines_dropped(board, rows),
             zombies=_zombies(board, labels.master_pid),
             beat_age_s=_beat_age_s(board),
@@ -150,6 +157,16 @@ def _count_target(board: Scoreboard, labels: TargetLabels, rows: Iterable[int]) 
         connected=totals[Target.CONNECTED],
         failed=totals[Target.span(Target.FAILED)],
     )
+
+
+def _worker_lag(board: Scoreboard, rows: Iterable[int]) -> Distribution:
+    """The lags of the loops of all workers that there ever were."""
+    totals = [0] * (len(layout.LAG_BOUNDS_S) + 2)
+    for row in rows:
+        start = layout.row_start(row) + Row.LAG_BUCKETS
+        cells = sane_cells(board.words[start : start + len(totals)].tolist())
+        totals = list(map(add, totals, cells))
+    return Distribution(layout.LAG_BOUNDS_S, totals[:-1], totals[-1])
 
 
 def _beat_age_s(board: Scoreboard) -> float | None:
@@ -211,11 +228,13 @@ def count_service(board: Scoreboard, name: str, column: int, rows: Iterable[int]
     makes a row's count negative, and such a row counts as 0.
     """
     totals = [0] * Service.size
-    active = peak_bytes = 0
+    active = peak_bytes = oldest_ns = 0
     for row in rows:
         cells = sane_cells(copied(board, row, column))
         active += active_of(cells)
         peak_bytes = max(peak_bytes, cells[Service.PROGRAM_PEAK_BYTES])
+        if row_oldest_ns := cells[Service.OLDEST_NS]:
+            oldest_ns = min(oldest_ns or row_oldest_ns, row_oldest_ns)
         totals = list(map(add, totals, cells))
     return ServiceCounts(
         name=name,
@@ -227,6 +246,13 @@ def count_service(board: Scoreboard, name: str, column: int, rows: Iterable[int]
             totals[Service.span(Service.DURATION_BUCKETS)],
             totals[Service.DURATION_SUM_NS],
         ),
+        round_trips=Distribution(
+            layout.RTT_BOUNDS_S,
+            totals[Service.span(Service.RTT_BUCKETS)],
+            totals[Service.RTT_SUM_NS],
+        ),
+        retransmitted=totals[Service.RETRANSMITTED],
+        oldest_age_s=max(0.0, now() - oldest_ns / layout.NS) if active and oldest_ns else 0.0,
         received_bytes=totals[Service.RECEIVED],
         sent_bytes=totals[Service.SENT],
         accept_errors=totals[Service.span(Service.ACCEPT_ERRORS)],

@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from unpd.board import layout
+from unpd.board.ended import recent_ends
 from unpd.board.memory import sane
+from unpd.kernel.tcp_info import Way
 from unpd.names import (
     ACCEPT_ERRNOS,
     EndCause,
@@ -40,6 +42,7 @@ _BEAT_NS, _OPEN = layout.Row.BEAT_NS, layout.Row.OPEN
 _ACCEPTED, _RECEIVED, _SENT = layout.Service.ACCEPTED, layout.Service.RECEIVED, layout.Service.SENT
 _DURATION_BUCKETS = layout.Service.DURATION_BUCKETS
 _DURATION_SUM_NS = layout.Service.DURATION_SUM_NS
+_RTT_BUCKETS, _RTT_SUM_NS = layout.Service.RTT_BUCKETS, layout.Service.RTT_SUM_NS
 _DATAGRAMS_RECEIVED = layout.Service.DATAGRAMS_RECEIVED
 _DATAGRAM_BYTES_RECEIVED = layout.Service.DATAGRAM_BYTES_RECEIVED
 _DATAGRAMS_SENT = layout.Service.DATAGRAMS_SENT
@@ -102,11 +105,13 @@ class ProgramEnd:
 
 class Ledger:
     """The counts of one worker. ``row``: its words on the board. ``open``: how many
-    connections are open; a dispatcher may take some over.
+    connections are open; a dispatcher may take some over. ``ends``: the last ends, of
+    which sessions take note themselves.
     """
 
     def __init__(self, row: memoryview, accounts: Iterable[Account]) -> None:
         self.open = 0
+        self.ends = recent_ends()
         self._row = row
         self._counts = [sane(word) for word in row]
         self._booked_open = 0
@@ -114,11 +119,15 @@ class Ledger:
         # TCP and UNIX listeners of a service have terms of their own and one Totals.
         self._totals = tuple({each.words: each.totals for each in accounts}.items())
 
-    def beat(self, now: float) -> None:
-        """Write the heartbeat, unless the last one is younger than HEARTBEAT_S."""
-        if now - self._heartbeat_at >= HEARTBEAT_S:
-            self._heartbeat_at = now
-            self._row[_BEAT_NS] = int(now * layout.NS)
+    def beat(self, now: float) -> bool:
+        """Write the heartbeat, unless the last one is younger than HEARTBEAT_S. Whether
+        it was written.
+        """
+        if now - self._heartbeat_at < HEARTBEAT_S:
+            return False
+        self._heartbeat_at = now
+        self._row[_BEAT_NS] = int(now * layout.NS)
+        return True
 
     def accepted(self, listener_word: int, account: Account, count: int) -> None:
         """Count ``count`` accepted connections; they are open from now on."""
@@ -141,6 +150,30 @@ class Ledger:
         self._add(start + _DURATION_BUCKETS + bucket, 1)
         self._add(start + _DURATION_SUM_NS, int(duration_s * layout.NS))
         self._add(start + _ENDED[cause], 1)
+
+    def last_way(self, account: Account, way: Way, stands_for: int = 1) -> None:
+        """Count the way to the client of a connection that ends. ``stands_for``: how
+        many connections it stands for, itself included.
+        """
+        start = account.words
+        bucket = bisect_left(layout.RTT_BOUNDS_S, way.rtt_s)
+        self._add(start + _RTT_BUCKETS + bucket, stands_for)
+        self._add(start + _RTT_SUM_NS, int(way.rtt_s * layout.NS) * stands_for)
+        if way.retransmits:
+            self._add(start + layout.Service.RETRANSMITTED, way.retransmits * stands_for)
+
+    def accepts(self, start: int) -> int:
+        """How many connections the service whose words start at ``start`` has
+        accepted.
+        """
+        return self._counts[start + _ACCEPTED]
+
+    def oldest(self, start: int, opened_at: float) -> None:
+        """Write when the oldest open connection of that service was accepted, in
+        monotonic seconds; 0 if none is open.
+        """
+        word = start + layout.Service.OLDEST_NS
+        self._counts[word] = self._row[word] = int(opened_at * layout.NS)
 
     def refused(self, account: Counted, reason: RefusalReason) -> None:
         """Count a connection or a datagram that was refused. It was never open."""

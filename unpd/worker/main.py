@@ -18,6 +18,7 @@ from typing import Any
 
 from unpd.access.terms import AccessTerms
 from unpd.board import layout
+from unpd.board.ended import EndedRing
 from unpd.board.memory import Scoreboard
 from unpd.channel import ChannelEnd
 from unpd.config.times import ServiceTimes
@@ -77,7 +78,8 @@ class WorkerSetup:
     where it finds its siblings; without a place it has its listeners alone, and never
     takes more than ``max_connections``. ``row``: its own words on the board.
     ``channel``: the questions of the master, which come after ``report_ready`` (None:
-    no questions). ``switch_log`` answers the question that brings a new log file.
+    no questions). ``ended``: the ring for connections that have ended, None if nobody
+    reads it. ``switch_log`` answers the question that brings a new log file.
     ``title`` sets the state in the process title.
     """
 
@@ -95,6 +97,7 @@ class WorkerSetup:
     channel: ChannelEnd | None
     switch_log: Callable[[], dict[str, Any]]
     title: Callable[[str], None]
+    ended: EndedRing | None = None
 
 
 class Worker:
@@ -118,6 +121,7 @@ class Worker:
                 max_connections=setup.max_connections,
                 row=setup.row,
                 log=setup.log,
+                ended=setup.ended,
                 siblings=Siblings(setup.board, setup.place) if setup.place else None,
                 alone=setup.place is None,
             )
@@ -135,6 +139,7 @@ class Worker:
             questions.watch(engine.learn, level_changed=engine.level_changed)
             setup.gate.sensing.send = questions.report
         setup.title("ready")
+        engine.begin()
         while not orders.leaving and not (orders.draining and not engine.open):
             engine.turn()
         engine.leave()

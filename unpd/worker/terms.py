@@ -20,11 +20,13 @@ if TYPE_CHECKING:
 @dataclass(slots=True)
 class Totals:
     """Bytes of one service since the ledger last booked them on the board: writing a
-    word of the board costs three times as much as adding to an attribute.
+    word of the board costs three times as much as adding to an attribute. ``unasked``:
+    connections that ended since one was asked for its way (:mod:`unpd.worker.ways`).
     """
 
     received: int = 0
     sent: int = 0
+    unasked: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -216,7 +216,9 @@ def test_open_connections_of_a_dead_worker_are_counted(board: Scoreboard) -> Non
     cells[first + layout.Service.ENDED + layout.END_CAUSES.index(EndCause.CLIENT_FIN)] = 6
     cells[first + layout.Service.ENDED + layout.END_CAUSES.index(EndCause.IDLE)] = 1
     cells[last + layout.Service.ACCEPTED] = 2
+    cells[first + layout.Service.OLDEST_NS] = 7
     assert board.book_worker_died(1) == 5
+    assert cells[first + layout.Service.OLDEST_NS] == 0
     died = layout.Service.ENDED + layout.END_CAUSES.index(EndCause.WORKER_DIED)
     assert (cells[first + died], cells[last + died]) == (3, 2)
     assert board.book_worker_died(1) == 0

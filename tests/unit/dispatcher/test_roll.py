@@ -16,6 +16,7 @@ from unpd.board.source_lane import SourceLane
 from unpd.board.sources import Shape, SourceCounts, create
 from unpd.config.times import ServiceTimes
 from unpd.dispatcher.roll import Began, Roll
+from unpd.kernel.tcp_info import Way
 from unpd.logs import Log
 from unpd.names import MAX_PID, EndCause, ReapReason
 from unpd.services.echo import Echo, EchoOptions
@@ -392,3 +393,76 @@ def test_a_new_session_in_the_entry_of_a_kicked_one_stays(
     scene.roll.ended(index, ReapReason.CLEAN, 11 * S)
     assert scene.begin() == index
     assert scene.table.entry(index)[Session.KICKED] == 0
+
+
+def the_way(scene: Scene, index: int, rtt_ns: int, again: int) -> None:
+    """A session counts the way to its client."""
+    words = scene.table.entry(index)
+    words[Session.COUNTS + Service.RTT_BUCKETS] = 1
+    words[Session.COUNTS + Service.RTT_SUM_NS] = rtt_ns
+    words[Session.COUNTS + Service.RETRANSMITTED] = again
+
+
+def test_the_way_to_the_client_is_booked(scene: Scene) -> None:
+    """By its round-trip time, whatever bucket the session has counted in."""
+    index = scene.begin(pid=4711)
+    the_way(scene, index, 20_000_000, 3)
+    scene.roll.ended(index, ReapReason.CLEAN, 12 * S)
+    bucket = Service.RTT_BUCKETS + layout.RTT_BOUNDS_S.index(0.025)
+    assert (scene.word(bucket), scene.word(Service.RTT_SUM_NS)) == (1, 20_000_000)
+    assert scene.word(Service.RETRANSMITTED) == 3
+
+
+@pytest.mark.parametrize(("rtt_ns", "again"), [(1 << 43, 0), (5, 1 << 32)])
+def test_a_way_that_no_kernel_tells_is_not_booked(scene: Scene, rtt_ns: int, again: int) -> None:
+    """A session forged it."""
+    index = scene.begin(pid=4711)
+    the_way(scene, index, rtt_ns, again)
+    scene.roll.ended(index, ReapReason.CLEAN, 12 * S)
+    assert not any(scene.row[CELLS + Service.RTT_BUCKETS : CELLS + Service.OLDEST_NS])
+
+
+def test_an_end_is_remembered(scene: Scene) -> None:
+    """With all that is known of it."""
+    index = scene.begin(pid=4711)
+    scene.moves(index, 7, 5)
+    scene.says(index, EndCause.IDLE)
+    the_way(scene, index, 20_000_000, 3)
+    scene.roll.ended(index, ReapReason.CLEAN, 12 * S)
+    expected = (CELLS, b"\x01peer", EndCause.IDLE, 12.0, 2.0, 7, 5, Way(0.02, 3))
+    assert list(scene.ledger.ends) == [expected]
+
+
+def test_the_oldest_connection_is_booked(scene: Scene) -> None:
+    """With the bytes. None when all have ended."""
+    index = scene.begin(pid=4711)
+    scene.lane.service_opened(ECHO)
+    scene.roll.begin(Began(ECHO, LISTENER, b"\x01peer", 11 * S))
+    scene.roll.book()
+    assert scene.word(Service.OLDEST_NS) == 10 * S
+    scene.roll.ended(index, ReapReason.CLEAN, 12 * S)
+    scene.roll.book()
+    assert scene.word(Service.OLDEST_NS) == 11 * S
+    (other,) = scene.roll.enrolled
+    scene.roll.ended(other, ReapReason.CLEAN, 12 * S)
+    scene.roll.book()
+    assert scene.word(Service.OLDEST_NS) == 0
+
+
+@pytest.mark.parametrize(
+    ("cause", "lines"), [(EndCause.WORKER_DIED, 1), (EndCause.IDLE, 0), (EndCause.CLIENT_RST, 0)]
+)
+def test_the_end_of_a_session_that_died_is_logged(
+    scene: Scene, cause: EndCause, lines: int
+) -> None:
+    """By its keeper. Any other session has logged its end itself."""
+    index = scene.begin(pid=4711)
+    scene.moves(index, 7, 5)
+    if cause is not EndCause.WORKER_DIED:
+        scene.says(index, cause)
+    memory = MemorySink()
+    ended = scene.roll.ended(index, ReapReason.SIGKILL, 12 * S)
+    ended.log_connection(Log(memory.sink, "debug", "text"))
+    assert len(memory.lines) == lines
+    for line in memory.lines:
+        assert " cause=worker_died received=7 sent=5 duration_s=2.0 " in line

@@ -399,6 +399,8 @@ def test_histogram_bounds_are_those_of_the_board(metrics: Metrics) -> None:
     assert shown["unpd_connection_duration_seconds"] == [*layout.DURATION_BOUNDS_S, math.inf]
     assert shown["unpd_program_seconds"] == [*layout.DURATION_BOUNDS_S, math.inf]
     assert shown["unpd_reap_delay_seconds"] == [*layout.REAP_BOUNDS_S, math.inf]
+    assert shown["unpd_connection_rtt_seconds"] == [*layout.RTT_BOUNDS_S, math.inf]
+    assert shown["unpd_loop_lag_seconds"] == 2 * [*layout.LAG_BOUNDS_S, math.inf]
 
 
 def test_reap_delay_is_read_from_the_master_area(metrics: Metrics) -> None:
@@ -529,3 +531,57 @@ def test_the_heartbeat_of_the_master_is_shown_by_its_age(metrics: Metrics) -> No
     assert 7.0 <= metrics.value(name) < 60.0
     metrics.board.words[layout.Master.BEAT_NS] = (1 << 64) - 1
     assert metrics.value(name) == 0.0
+
+
+def test_the_ways_to_clients_are_summed_over_rows(metrics: Metrics) -> None:
+    """Round-trip times and segments that were sent again."""
+    for row in (0, 3):
+        cells = metrics.service(row, ECHO)
+        cells[layout.Service.RTT_BUCKETS + 1] = 2
+        cells[layout.Service.RTT_SUM_NS] = layout.NS
+        cells[layout.Service.RETRANSMITTED] = 5
+    value = metrics.value
+    assert value("unpd_connection_rtt_seconds_bucket", service="echo", le="0.0001") == 0
+    assert value("unpd_connection_rtt_seconds_bucket", service="echo", le="0.001") == 4
+    assert value("unpd_connection_rtt_seconds_sum", service="echo") == 2
+    assert value("unpd_retransmitted_segments_total", service="echo") == 10
+
+
+def test_the_oldest_connection_is_that_of_all_rows(metrics: Metrics) -> None:
+    """A row without any has no say, and neither has a row whose connections ended."""
+    now_ns = time.monotonic_ns()
+    for row, opened_ns in enumerate((now_ns - 5 * layout.NS, now_ns - 50 * layout.NS, 0)):
+        cells = metrics.service(row, ECHO)
+        cells[layout.Service.ACCEPTED] = 1
+        cells[layout.Service.OLDEST_NS] = opened_ns
+    assert 50 <= metrics.value("unpd_oldest_connection_seconds", service="echo") < 80
+    assert metrics.value("unpd_oldest_connection_seconds", service="daytime") == 0
+    for row in range(3):
+        metrics.service(row, ECHO)[layout.Service.ENDED] = 1
+    assert metrics.value("unpd_oldest_connection_seconds", service="echo") == 0
+
+
+def test_the_lag_is_that_of_the_master_and_of_all_workers(metrics: Metrics) -> None:
+    """Workers that were and those that are count together."""
+    words = metrics.board.words
+    words[layout.Master.LAG_BUCKETS + 1] = 7
+    words[layout.Master.LAG_SUM_NS] = 2 * layout.NS
+    for row in (0, 5):
+        metrics.service(row, ECHO)
+        metrics.board.row(row)[layout.Row.LAG_BUCKETS] = 3
+        metrics.board.row(row)[layout.Row.LAG_SUM_NS] = layout.NS
+    value = metrics.value
+    assert value("unpd_loop_lag_seconds_count", kind="master") == 7
+    assert value("unpd_loop_lag_seconds_sum", kind="master") == 2
+    assert value("unpd_loop_lag_seconds_bucket", kind="worker", le="0.0001") == 6
+    assert value("unpd_loop_lag_seconds_sum", kind="worker") == 2
+
+
+def test_a_pool_without_workers_has_no_busy_ratio(metrics: Metrics) -> None:
+    """Nor has one whose workers are not ready yet."""
+    (pool, column), *_ = make_labels(os.getpid()).pools
+    metrics.board.words[layout.Master.BUSY + column] = 2500
+    metrics.board.enter(worker(0, column, ChildPhase.STARTING))
+    assert metrics.registry.get_sample_value("unpd_worker_busy_ratio", {"pool": pool}) is None
+    metrics.board.set_phase(0, ChildPhase.READY)
+    assert metrics.value("unpd_worker_busy_ratio", pool=pool) == 0.25

@@ -123,7 +123,7 @@ def test_the_heartbeat_is_written_now_and_then(row: memoryview) -> None:
     """At once the first time, then no more often than every HEARTBEAT_S."""
     ledger = Ledger(row, [])
     for at, written in ((5.0, 5.0), (5.0 + HEARTBEAT_S / 2, 5.0), (6.0, 6.0)):
-        ledger.beat(at)
+        assert ledger.beat(at) is (at == written)
         assert row[layout.Row.BEAT_NS] == int(written * layout.NS)
 
 

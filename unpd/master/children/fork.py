@@ -26,6 +26,7 @@ from typing import Any
 from setproctitle import setproctitle
 
 from unpd.board import layout
+from unpd.board.ended import EndedRing
 from unpd.board.memory import Scoreboard, rows_bound, wrapped
 from unpd.channel import ChannelEnd
 from unpd.core.model import Child
@@ -57,7 +58,9 @@ to be ignored, and SIG_IGN would mean more (wait(2)).
 
 @dataclass(slots=True)
 class Newborn:
-    """The objects of a new child of any kind. ``cells`` is its ``row`` of the board."""
+    """The objects of a new child of any kind. ``cells`` is its ``row`` of the board.
+    ``ended``: its ring of connections that have ended, None if it serves no clients.
+    """
 
     child: Child
     board: Scoreboard
@@ -67,6 +70,7 @@ class Newborn:
     signal_queue: SignalQueue
     wakeup_fd: int
     channel: ChannelEnd
+    ended: EndedRing | None = None
     reported: bool = False
 
     def report_ready(self) -> None:
@@ -97,6 +101,7 @@ class ForkPlan:
     become up, in the child (None: those of the master). ``keeps_root``: the child keeps
     the user and all rights of the master. ``kept_fds``: the descriptors that the child
     keeps beside 0, 1, 2, the log's and the channel's. ``live``: its whole life.
+    ``ended``: as in Newborn.
     """
 
     board: Scoreboard
@@ -106,6 +111,7 @@ class ForkPlan:
     kept_fds: tuple[int, ...]
     live: Callable[[Newborn], None]
     keeps_root: bool = False
+    ended: EndedRing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +243,7 @@ def _settle_in(child: Child, plan: ForkPlan, channel: ChannelEnd) -> Newborn:
         signal_queue=signal_queue,
         wakeup_fd=wakeup_fd,
         channel=channel,
+        ended=plan.ended,
     )
 
 

@@ -220,6 +220,7 @@ def _worker_setup(
         channel=newborn.channel,
         switch_log=newborn.switch_log,
         title=newborn.title,
+        ended=newborn.ended,
     )
 
 
@@ -259,6 +260,7 @@ def _dispatcher_setup(
         channel=newborn.channel,
         switch_log=newborn.switch_log,
         title=newborn.title,
+        ended=newborn.ended,
     )
 
 

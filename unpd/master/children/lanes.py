@@ -29,6 +29,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from unpd.board import layout
+from unpd.board.ended import recent_ends
 from unpd.board.layout import Session
 from unpd.board.memory import Scoreboard
 from unpd.board.sessions import SessionTable
@@ -98,7 +99,9 @@ class Lane:
 
 
 class Lanes:
-    """All lanes. ``columns`` returns the columns of the services by name."""
+    """All lanes. ``columns`` returns the columns of the services by name. ``ended``:
+    the last ends that the master has booked itself.
+    """
 
     def __init__(
         self,
@@ -113,6 +116,7 @@ class Lanes:
         self._columns = columns
         self._lanes: list[Lane] = []
         self._ending = False
+        self.ended = recent_ends()
 
     @property
     def rows(self) -> set[int]:
@@ -179,6 +183,7 @@ class Lanes:
         }
         lane.keeper = 0
         lane.ledger = Ledger(self._board.row(lane.row), accounts.values())
+        lane.ledger.ends = self.ended
         source_lane = SourceLane(self._sources, lane.row)
         lane.roll = _ROLLS[lane.slot.kind](lane.table, lane.ledger, accounts, source_lane)
         lost = 0
@@ -221,6 +226,7 @@ class Lanes:
         if lane.roll is not None:
             ended = lane.roll.reaped(index, end, _now_ns())
             ended.log_death(self._log, end.reason, str(end.report))
+            ended.log_connection(self._log)
 
     def _give_up_if_empty(self, lane: Lane) -> int:
         """Give up a lane without sessions. Return how many connections its row still

@@ -14,7 +14,7 @@ from unpd.core.model import State
 from unpd.kernel import processes
 from unpd.kernel.processes import ExitReport
 from unpd.kernel.signals import Reaped
-from unpd.master import kicking, rotation
+from unpd.master import ended, kicking, rotation
 from unpd.master.children.reports import read_and_close
 from unpd.master.runtime import ChildProcess, Runtime
 from unpd.names import reap_reason
@@ -38,6 +38,8 @@ def account_for(runtime: Runtime, state: State, reaped: Reaped) -> None:
     read_and_close(runtime, birth)  # the core gets the child's report before its exit
     process = runtime.processes.pop(birth)
     rotation.forget(runtime, birth)
+    if process.ended is not None:
+        ended.keep(runtime, process.ended)
     _count(runtime, process, reaped, report)
     lane = runtime.lanes.held_by(birth)
     if lane is None:

@@ -7,7 +7,7 @@ from unpd.board import layout
 from unpd.board.layout import Master
 from unpd.metrics.catalog.row import Counter, Gauge, Histogram, Metric, Series, word
 from unpd.metrics.reading import Distribution, Reading
-from unpd.names import ReapReason
+from unpd.names import ChildKind, ChildPhase, ReapReason
 
 
 def _workers(reading: Reading) -> Series[float]:
@@ -49,6 +49,25 @@ def _reap_delay(reading: Reading) -> Series[Distribution]:
     yield (), Distribution(layout.REAP_BOUNDS_S, counts, reading.master[Master.REAP_SUM_NS])
 
 
+def _busy_ratio(reading: Reading) -> Series[float]:
+    """No sample of a pool without a ready worker."""
+    return (
+        ((pool,), reading.master[Master.BUSY + column] / 10_000)
+        for pool, column in reading.labels.pools
+        if any(
+            reading.children.get((ChildKind.WORKER, column, phase))
+            for phase in (ChildPhase.READY, ChildPhase.DRAINING)
+        )
+    )
+
+
+def _loop_lag(reading: Reading) -> Series[Distribution]:
+    span = Master.span(Master.LAG_BUCKETS)
+    own = Distribution(layout.LAG_BOUNDS_S, reading.master[span], reading.master[Master.LAG_SUM_NS])
+    yield ("master",), own
+    yield (ChildKind.WORKER.value,), reading.worker_lag
+
+
 def _zombies(reading: Reading) -> Series[float]:
     """No sample where /proc hides the master's children: 0 would be a lie."""
     return () if reading.zombies is None else (((), reading.zombies),)
@@ -67,6 +86,21 @@ ROWS: tuple[Metric, ...] = (
         "Workers, iterative workers, dispatchers and launchers that the pool should have, by the"
         " configuration and SIGTTIN or SIGTTOU.",
         _wanted,
+    ),
+    Gauge(
+        "unpd_worker_busy_ratio",
+        ("pool",),
+        "Share of the last five seconds in which the loops of the pool's workers did not wait for"
+        " events, from 0 to 1; the mean of its workers, and one that is stuck counts as busy.",
+        _busy_ratio,
+    ),
+    Histogram(
+        "unpd_loop_lag_seconds",
+        ("kind",),
+        "Longest turn of a loop between two of its heartbeats, which are at least 10 ms apart: how"
+        " late an event or a deadline was served at most; of the main process (master), and of"
+        " workers and iterative workers (worker).",
+        _loop_lag,
     ),
     Counter(
         "unpd_worker_spawns_total",

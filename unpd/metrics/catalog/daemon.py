@@ -52,6 +52,20 @@ ROWS: tuple[Metric, ...] = (
         " stopped or hung.",
         _beat_age,
     ),
+    Counter(
+        "unpd_kernel_listen_overflows_total",
+        (),
+        "Times that the kernel dropped a client because an accept queue was full, since the daemon"
+        " started; of all listeners in its network namespace, also those of other programs.",
+        word(Master.LISTEN_OVERFLOWS),
+    ),
+    Counter(
+        "unpd_kernel_listen_drops_total",
+        (),
+        "Times that the kernel dropped a client of a listener, for that or any other reason; as in"
+        " unpd_kernel_listen_overflows_total.",
+        word(Master.LISTEN_DROPS),
+    ),
     Gauge(
         "unpd_denied_addresses",
         (),

@@ -168,6 +168,29 @@ ROWS: tuple[Metric, ...] = (
         "How long connections lasted, from accept to end, without those that a dead worker left.",
         per_service(lambda service: service.durations),
     ),
+    Histogram(
+        "unpd_connection_rtt_seconds",
+        ("service",),
+        "Round-trip time to the client when a connection over TCP ended, smoothed by the kernel; a"
+        " connection that unpd closes at once, as daytime does, knows only that of the handshake."
+        " A connection that lasted a second is always asked, of shorter ones at least every"
+        " eighth, which counts for those left out before it; programs are not.",
+        per_service(lambda service: service.round_trips),
+    ),
+    Counter(
+        "unpd_retransmitted_segments_total",
+        ("service",),
+        "Segments that the kernel sent to clients again, counted when connections over TCP end; an"
+        " estimate of those that lasted less than a second, as in unpd_connection_rtt_seconds.",
+        per_service(lambda service: service.retransmitted),
+    ),
+    Gauge(
+        "unpd_oldest_connection_seconds",
+        ("service",),
+        "How long the oldest connection of the service is open, 0 if none is; looked for once a"
+        " second, or less often with more than 1,000 connections.",
+        per_service(lambda service: service.oldest_age_s),
+    ),
     Counter(
         "unpd_received_bytes_total",
         ("service",),

@@ -40,7 +40,9 @@ def cause_of(
         return EndCause.CLIENT_RST
     if error.errno == errno.ETIMEDOUT:
         return why_silent(silence_of_peer(), user_timeout_s)
-    return EndCause.PEER_VANISHED if error.errno in _UNREACHABLE else EndCause.ERROR
+    # When TCP gives up, an ICMP error that came meanwhile takes the place of ETIMEDOUT
+    # (tcp_write_err()).
+    return EndCause.UNREACHABLE if error.errno in _UNREACHABLE else EndCause.ERROR
 
 
 def report_failure(error: BaseException, terms: Terms, log: Log, now: float) -> None:
@@ -70,13 +72,15 @@ def silence_of(fd: int) -> Silence:
 
 
 def why_silent(known: Silence, user_timeout_s: float) -> EndCause:
-    """Tell a peer that is gone (PEER_VANISHED) from one that lives and does not read
-    (STALLED).
+    """Tell a peer that is gone (PEER_VANISHED, or KEEPALIVE if only its probes found
+    that) from one that lives and does not read (STALLED).
 
     A living peer may leave one probe of its closed window unanswered: Linux does not
     answer two such segments within half a second (tcp_invalid_ratelimit), and the
     second one comes 0.4 s after the first. It answers every probe of keepalive.
     """
     owed = known.in_flight or known.probes > int(known.queued)
-    gone = owed and known.acknowledged_s >= GONE_SHARE * user_timeout_s
-    return EndCause.PEER_VANISHED if gone else EndCause.STALLED
+    if not owed or known.acknowledged_s < GONE_SHARE * user_timeout_s:
+        return EndCause.STALLED
+    probed = not known.in_flight and not known.queued
+    return EndCause.KEEPALIVE if probed else EndCause.PEER_VANISHED

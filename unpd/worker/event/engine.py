@@ -23,6 +23,7 @@ import select
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from unpd.board.ended import EndedRing
 from unpd.kernel.batches import make_batch
 from unpd.kernel.relay import PipePool
 from unpd.logs import Log
@@ -31,11 +32,13 @@ from unpd.names import EndCause
 from unpd.worker.accepting import Listener
 from unpd.worker.event.datagram import DatagramSetup, DatagramSocket, OwnAddresses
 from unpd.worker.event.intake import Intake
+from unpd.worker.event.oldest import Oldest
 from unpd.worker.event.plain import serve_plain
 from unpd.worker.event.poller import Poller, Target
 from unpd.worker.event.session import Session
 from unpd.worker.event.shared import MAX_PIPES, Shared
 from unpd.worker.event.stream import Stream
+from unpd.worker.event.turn_times import TurnTimes
 from unpd.worker.ledger import Ledger
 from unpd.worker.questions import Described
 from unpd.worker.redirect.flow import End
@@ -58,8 +61,10 @@ class EngineSetup:
 
     ``row``: the worker's words on the scoreboard. ``datagrams``: its datagram sockets.
     ``handed``: the terms of connections that come through :meth:`Engine.take_over`.
+    ``ended``: the ring for connections that have ended; None: nobody reads it.
     ``siblings``: the workers that share its listeners; None: it takes what it gets.
     ``alone``: nobody shares them, so that it never takes more than ``max_connections``.
+    ``counts_turns``: False if the row has no words for the times of turns.
     ``hot_path``: False to serve small echoes on the general path, too. ``splices``:
     False for redirects that copy all bytes. ``batches``: False to receive and send a
     datagram a call. ``clock``: the monotonic clock.
@@ -71,8 +76,10 @@ class EngineSetup:
     log: Log
     datagrams: Iterable[DatagramSetup] = ()
     handed: Iterable[Terms] = ()
+    ended: EndedRing | None = None
     siblings: Siblings | None = None
     alone: bool = False
+    counts_turns: bool = True
     hot_path: bool = True
     splices: bool = True
     batches: bool = True
@@ -100,6 +107,10 @@ class Engine:
         self._intake = Intake(
             listeners, setup.siblings, setup.max_connections, self._shared, alone=setup.alone
         )
+        self._times = TurnTimes(setup.row if setup.counts_turns else None)
+        self._woken_at = self._shared.now
+        self._oldest = Oldest(terms, self._ledger)
+        self._ended = setup.ended
         self._datagrams = _datagram_sockets(setup, self._shared)
         for datagrams in self._datagrams:
             datagrams.watch()
@@ -149,6 +160,10 @@ class Engine:
         self._ledger.open += 1
         Session(self._shared, terms, fd, peer).open()
 
+    def begin(self) -> None:
+        """Begin to turn: what came before is no turn."""
+        self._woken_at = self._clock()
+
     def turn(self, longest_s: float = LONGEST_TURN_S) -> None:
         """Wait once, but no longer than ``longest_s``; serve what is ready, end what is
         due. Write the heartbeat, unless the last one is quite new.
@@ -157,14 +172,20 @@ class Engine:
         # come as fast as they are served. So a turn that has nothing special to do asks
         # for it by comparisons, not by calls.
         shared, ledger, intake, wheel = self._shared, self._ledger, self._intake, self._shared.wheel
+        times = self._times
         if (ledger.open < self._max_connections) is not intake.has_room or intake.pausing:
             intake.watch()
         wait_s = min(wheel.next_at - shared.now, longest_s)
         if intake.pausing:
             wait_s = min(wait_s, intake.resume_at() - shared.now)
+        busy_s = self._clock() - self._woken_at
+        times.busy_s += busy_s
+        if busy_s > times.longest_s:  # noqa: PLR1730 - a call of max costs more
+            times.longest_s = busy_s
         events = self._poller.epoll.poll(max(0.0, wait_s), MAX_EVENTS)
-        shared.now = self._clock()
-        ledger.beat(shared.now)
+        shared.now = self._woken_at = self._clock()
+        if ledger.beat(shared.now):
+            times.book()
         if self._hot_path:
             serve_plain(events, shared)
         else:
@@ -175,10 +196,16 @@ class Engine:
                 session.come_due()
         if intake.patrol_at <= shared.now:
             intake.patrol()
+            self._oldest.look(self.sessions, shared.now)
+            self._write_ends()
             shared.relay.release_if_unused()
             shared.pipes.release_unused()
             shared.refusals.flush(shared.now)
         ledger.book()
+
+    def _write_ends(self) -> None:
+        if self._ended is not None:
+            self._ended.write(self._ledger.ends)
 
     # --- draining ---------------------------------------------------------------------
 
@@ -226,6 +253,7 @@ class Engine:
             session.end(session.cause or EndCause.SHUTDOWN)
         self._shared.arrivals.leave()
         self._ledger.book()
+        self._write_ends()
         self._shared.refusals.finish()
         self._shared.relay.close()
         self._shared.pipes.close()

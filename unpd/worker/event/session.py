@@ -403,7 +403,12 @@ class Session:
         shared.wheel.remove(self)
         if self.terms.admission is not None:  # the place is free before the end is counted
             self.terms.admission.left(self.hold)
-        shared.ledger.ended(self.terms, cause, duration_s)
+        terms, stream, ledger, now = self.terms, self.stream, shared.ledger, shared.now
+        way = shared.ways.ask(terms, stream.fd, duration_s, now)
+        ledger.ended(terms, cause, duration_s)
+        ledger.ends.append(
+            (terms.words, self.peer, cause, now, duration_s, stream.received, stream.sent, way)
+        )
         self.stream.close()
         # The two refer to each other: without this, they would stay in memory until the
         # next garbage collection.

@@ -19,6 +19,7 @@ from unpd.worker.event.poller import Poller
 from unpd.worker.ledger import Ledger
 from unpd.worker.reception import Reception
 from unpd.worker.refusals import RefusalLines
+from unpd.worker.ways import LastWays
 
 SMALL_READ_BYTES = 512 - sys.getsizeof(b"")
 """How many bytes a small read asks for: the largest bytes object that CPython takes
@@ -77,6 +78,7 @@ class Shared:
     refusals: RefusalLines = field(init=False)
     reception: Reception = field(init=False)
     arrivals: Arrivals = field(init=False)
+    ways: LastWays = field(init=False)
     logs_connections: bool = field(init=False)
     finish_at: float = math.inf
     linger_s: float = LINGER_S
@@ -86,8 +88,9 @@ class Shared:
         ``after_small``, its part behind a small read; and ``logs_connections``, whether
         the log has lines for the start and the end of each session. And make what is
         needed rarely: ``refusals``, their lines, the ``reception``, and the
-        ``arrivals``.
+        ``arrivals``; and ``ways``, which asks for those of connections that end.
         """
+        self.ways = LastWays(self.ledger)
         self.refusals = RefusalLines(self.log)
         self.reception = Reception(self.ledger, self.refusals)
         self.arrivals = Arrivals(

@@ -27,6 +27,7 @@ import os
 from typing import Any
 
 from unpd.kernel import connections as kernel
+from unpd.kernel.tcp_info import Way
 from unpd.names import EndCause
 from unpd.worker.connection_lines import EndedConnection, log_end, log_start
 from unpd.worker.event.ending import QUIET_SHARE, cause_of, report_failure, silence_of, why_silent
@@ -58,6 +59,7 @@ class RelaySession:
     """
 
     __slots__ = (
+        "_asks_way",
         "_awaits_answer",
         "_banner_bytes",
         "_broken",
@@ -67,6 +69,7 @@ class RelaySession:
         "_targets",
         "_told_local",
         "_unacknowledged",
+        "_way",
         "active_at",
         "cause",
         "client",
@@ -96,6 +99,8 @@ class RelaySession:
         self.target = End(-1, self)
         self.up = Flow(self.client, self.target, self._moved_up)
         self.down = Flow(self.target, self.client, self._moved_down)
+        self._asks_way = True
+        self._way: Way | None = None
         self._awaits_answer = False
         self._client_was_first = False
         self._banner_bytes = 0
@@ -370,6 +375,8 @@ class RelaySession:
         self.stage = RelayStage.CUT_OFF
         self.active_at = self.shared.now
         self._broken = broken
+        if broken is self.client:
+            self._ask_way()
         self._dial.close()
         broken.incoming.drop()
         if broken.outgoing.ended:
@@ -427,13 +434,28 @@ class RelaySession:
         shared.wheel.remove(self)
         if self.terms.admission is not None:
             self.terms.admission.left(self.hold)
-        shared.ledger.ended(self.terms, cause, duration_s)
+        self._ask_way()
+        self._count_end(cause, duration_s)
         for flow in (self.up, self.down):
             flow.drop()
         for end in (self.client, self.target):
             end.close()
             end.sever()
         del self.client, self.target, self.up, self.down, self._dial
+
+    def _count_end(self, cause: EndCause, duration_s: float) -> None:
+        words, ledger, now = self.terms.words, self.shared.ledger, self.shared.now
+        received, sent = self.up.read, self.down.written
+        ledger.ended(self.terms, cause, duration_s)
+        ledger.ends.append((words, self.peer, cause, now, duration_s, received, sent, self._way))
+
+    def _ask_way(self) -> None:
+        """Ask once for the way to the client, while its socket is there."""
+        shared = self.shared
+        if self._asks_way and self.client.fd >= 0:
+            self._asks_way = False
+            duration_s = shared.now - self.opened_at
+            self._way = shared.ways.ask(self.terms, self.client.fd, duration_s, shared.now)
 
     def _ended(self, cause: EndCause, duration_s: float) -> EndedConnection:
         return EndedConnection(

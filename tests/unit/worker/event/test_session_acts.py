@@ -442,7 +442,8 @@ def test_a_session_that_ended_in_its_last_write_is_not_ended_twice() -> None:
     ("number", "known", "cause"),
     [
         (errno.ECONNRESET, NO_SILENCE, "client_rst"),
-        (errno.EHOSTUNREACH, NO_SILENCE, "peer_vanished"),
+        (errno.EHOSTUNREACH, NO_SILENCE, "unreachable"),
+        (errno.ETIMEDOUT, replace(NO_SILENCE, acknowledged_s=99.0, probes=1), "keepalive"),
         (errno.EIO, NO_SILENCE, "error"),
         (
             errno.ETIMEDOUT,
