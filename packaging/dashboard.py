@@ -157,6 +157,17 @@ CONNECTIONS = (
         ),
     ),
     shown("unpd_connection_duration_seconds", title="How long connections lasted"),
+    shown("unpd_connection_rtt_seconds", "service", title="Round-trip time to clients"),
+    shown("unpd_retransmitted_segments_total", "service", title="Segments sent to clients again"),
+    shown("unpd_oldest_connection_seconds", "service", title="Age of the oldest connection"),
+    Panel(
+        "Clients dropped by the kernel",
+        (
+            Query("unpd_kernel_listen_overflows_total", ("instance",), "queue full"),
+            Query("unpd_kernel_listen_drops_total", ("instance",), "all"),
+        ),
+    ),
+    shown("unpd_service_halted", "service", title="Halted by an operator"),
     shown("unpd_accept_errors_total", "service", "errno", title="Errors of accept"),
     shown("unpd_would_refuse_total", "service", "reason", title="Would be refused (observed)"),
 )
@@ -241,6 +252,8 @@ CHILDREN = (
         title="Children reaped, by reason",
         stacked=True,
     ),
+    shown("unpd_worker_busy_ratio", "instance", "pool", title="How busy the workers are"),
+    shown("unpd_loop_lag_seconds", "kind", title="Longest turn of a loop"),
     shown("unpd_zombies", "instance", title="Zombies"),
     shown("unpd_reap_delay_seconds", title="Time to the reaping"),
     Panel(

@@ -110,6 +110,8 @@ def unit_of(row: Metric) -> str:
         return "Bps" if counter else "bytes"
     if name.endswith("_seconds"):
         return "percentunit" if counter else "s"  # seconds of a processor, each second
+    if name.endswith("_ratio"):
+        return "percentunit"
     return "suffix: /s" if counter else "short"
 
 
