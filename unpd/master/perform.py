@@ -132,6 +132,7 @@ def _register(runtime: Runtime, child: Child, row: int, forked: Forked) -> None:
         phase=child.phase,
         generation=child.generation,
         index=slot.index,
+        born_ns=int(child.born_at * layout.NS),
     )
     rows_before = runtime.board.rows_given
     runtime.board.enter(entry)

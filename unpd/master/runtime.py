@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from unpd.board.history import HistoryWriter
 from unpd.board.memory import Scoreboard
 from unpd.board.sources import Sources
 from unpd.channel import ChannelEnd
@@ -19,6 +20,7 @@ from unpd.config.schema import Config
 from unpd.control.server import ControlServer
 from unpd.core import events as ev
 from unpd.core.model import Child
+from unpd.errors import CannotCreateError
 from unpd.kernel.pidfile import PidFile
 from unpd.kernel.privileges import Identity
 from unpd.kernel.signals import Reaper, SignalQueue
@@ -165,7 +167,8 @@ class Runtime:
     part that has it. ``config_names`` are the absolute names of the configuration file,
     none for the built-in default. ``last_reload`` is the last one that has ended,
     ``report`` what the last one that succeeded has changed. ``peaks``: the samples of
-    open connections. ``sensor_lines``: the lines about sensors.
+    open connections. ``sensor_lines``: the lines about sensors. ``history``: the
+    samples of the status page.
     """
 
     deployment: Deployment
@@ -197,14 +200,16 @@ class Runtime:
     kicks: list[KickRequest] = field(default_factory=list)
     listings: list[Listing] = field(default_factory=list)
     sensed: dict[tuple[str, str], None] = field(default_factory=dict)
+    history: HistoryWriter = field(init=False)
     deny_list: DenyList = field(init=False)
     sensor_lines: SensorLines = field(init=False)
     lanes: Lanes = field(init=False)
 
     def __post_init__(self) -> None:
-        """Begin without lanes and denials. CannotCreateError if the kernel refuses the
-        memory of denials.
+        """Begin without lanes, denials and history. CannotCreateError if the kernel
+        refuses the memory of these.
         """
+        self.history = make_history()
         self.deny_list = DenyList(self.board, self.log, self.faults)
         self.sensor_lines = SensorLines(self.log)
         self.lanes = Lanes(
@@ -221,3 +226,13 @@ class Runtime:
             return False
         self.postponed = Postponed(at + PAUSE_S, until)
         return True
+
+
+def make_history() -> HistoryWriter:
+    """Make the memory of the history. CannotCreateError if the kernel refuses it."""
+    try:
+        return HistoryWriter()
+    except OSError as error:
+        raise CannotCreateError(
+            f"cannot make the shared memory of the history: {error.strerror}; it needs Linux 5.1"
+        ) from error

@@ -30,7 +30,16 @@ from unpd.core.machine import next_deadline, step
 from unpd.core.model import State
 from unpd.kernel import signals
 from unpd.loop import now
-from unpd.master import kicking, listing, mending, orders, rotation, sampling, sensing
+from unpd.master import (
+    kicking,
+    listing,
+    mending,
+    orders,
+    recording,
+    rotation,
+    sampling,
+    sensing,
+)
 from unpd.master.children.kinds import wanted_children
 from unpd.master.children.reap import account_for
 from unpd.master.log_watch import LogWatch
@@ -170,6 +179,7 @@ class Shell:
         self._log_watch.look(now())
         sampling.sample(runtime)
         sampling.show_state(runtime, self._state)
+        recording.record(runtime)
         if runtime.control is not None:
             runtime.control.expire()
         runtime.events.append(sampling.beats(runtime))
