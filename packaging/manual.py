@@ -19,6 +19,7 @@ from types import MappingProxyType
 from unpd.cli.client.report import BULK_FIELDS, MEASURED_FIELDS
 from unpd.cli.parser import option_of
 from unpd.config.foreign import XINETD
+from unpd.control.page_fields import PAGE
 from unpd.control.status_fields import (
     CHANGES,
     CONNECTION,
@@ -117,6 +118,11 @@ def connection_fields() -> Iterator[str]:
     return _fields_of(CONNECTION)
 
 
+def page_fields() -> Iterator[str]:
+    """An item for each field of the JSON of the status page."""
+    return _fields_of(PAGE)
+
+
 def _fields_of(fields: tuple[StatusField, ...]) -> Iterator[str]:
     yield ".Bl -tag -width Ds"
     for path, row in paths(fields):
@@ -198,6 +204,7 @@ PARTS: Mapping[str, Callable[[], Iterator[str]]] = MappingProxyType(
         "the fields of a denial": denial_fields,
         "the fields of an explanation": explanation_fields,
         "the fields of a connection": connection_fields,
+        "the fields of the status page": page_fields,
         "the log events": log_events,
         "the metrics": metrics,
         "the reasons": reasons,

@@ -42,10 +42,19 @@ several processes must not mix.
 """
 
 
+OnEvent = Callable[[float, Level, str, Mapping[str, Field]], None]
+"""Takes the time since the epoch, the level, the name and the fields of an event."""
+
+
+def _keep_nothing(wall_s: float, level: Level, event: str, fields: Mapping[str, Field]) -> None:
+    """A process that keeps no recent events."""
+
+
 class Log:
     """Writes events to a sink. The fields ``base`` begin every line (role, pool).
     ``connections``: whether the lines about each connection are wanted, which have
-    level debug otherwise.
+    level debug otherwise. ``on_event`` is called for each event, also where its level
+    is not wanted; the log of a child begins without.
     """
 
     def __init__(
@@ -56,6 +65,7 @@ class Log:
         self._format = _FORMATS[style]
         self._style: Style = style
         self._base = base
+        self.on_event: OnEvent = _keep_nothing
 
     def child(self, **base: Field) -> "Log":
         """Return the log of a forked child, which writes to the same sink in the same
@@ -82,11 +92,13 @@ class Log:
 
     def event(self, event: str, **fields: Field) -> None:
         """Write one line about an event of the table, if its level is wanted."""
+        wall_s = time.time()
         row = EVENTS.get(event)
         known = {**fields, CONNECTIONS: self._connections}
         level = "error" if row is None else row.level_of(known)
+        self.on_event(wall_s, level, event, fields)
         if LEVELS.index(level) >= self._threshold:
-            self.sink.put(self._line(time.time(), level, event, {**self._base, **fields}))
+            self.sink.put(self._line(wall_s, level, event, {**self._base, **fields}))
 
     def _line(self, wall_s: float, level: Level, event: str, fields: dict[str, Field]) -> bytes:
         line = b""

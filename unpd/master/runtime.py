@@ -30,9 +30,11 @@ from unpd.master.children.lanes import Lanes
 from unpd.master.columns import BoardColumns
 from unpd.master.deny_list import DenyList
 from unpd.master.listening.table import Listeners
+from unpd.master.page_feed import PageFeed
 from unpd.master.peaks import Peaks
 from unpd.master.reload_report import ReloadReport
 from unpd.master.sensor_lines import SensorLines
+from unpd.metrics.page.files import PageFiles
 from unpd.names import Fault
 from unpd.worker.selection import Kick
 
@@ -168,7 +170,8 @@ class Runtime:
     none for the built-in default. ``last_reload`` is the last one that has ended,
     ``report`` what the last one that succeeded has changed. ``peaks``: the samples of
     open connections. ``sensor_lines``: the lines about sensors. ``history``: the
-    samples of the status page.
+    samples of the status page, ``page_feed`` the rest that it needs of the master, and
+    ``page_files`` its files.
     """
 
     deployment: Deployment
@@ -200,6 +203,8 @@ class Runtime:
     kicks: list[KickRequest] = field(default_factory=list)
     listings: list[Listing] = field(default_factory=list)
     sensed: dict[tuple[str, str], None] = field(default_factory=dict)
+    page_feed: PageFeed = field(default_factory=PageFeed)
+    page_files: PageFiles = field(default_factory=PageFiles.read)
     history: HistoryWriter = field(init=False)
     deny_list: DenyList = field(init=False)
     sensor_lines: SensorLines = field(init=False)
@@ -210,6 +215,7 @@ class Runtime:
         refuses the memory of these.
         """
         self.history = make_history()
+        self.log.on_event = self.page_feed.take
         self.deny_list = DenyList(self.board, self.log, self.faults)
         self.sensor_lines = SensorLines(self.log)
         self.lanes = Lanes(

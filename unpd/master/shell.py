@@ -31,6 +31,7 @@ from unpd.core.model import State
 from unpd.kernel import signals
 from unpd.loop import now
 from unpd.master import (
+    feeding,
     kicking,
     listing,
     mending,
@@ -180,6 +181,7 @@ class Shell:
         sampling.sample(runtime)
         sampling.show_state(runtime, self._state)
         recording.record(runtime)
+        feeding.sweep(runtime, self._state)
         if runtime.control is not None:
             runtime.control.expire()
         runtime.events.append(sampling.beats(runtime))
