@@ -22,6 +22,7 @@ from unpd.cli.doctor.table import CHECKS
 from unpd.cli.parser import option_of
 from unpd.config.foreign import XINETD
 from unpd.control.change_fields import HALT, LEVEL, SCALE
+from unpd.control.page_fields import PAGE
 from unpd.control.reload_fields import PREVIEW, RELOADED
 from unpd.control.status_fields import (
     CONNECTION,
@@ -166,6 +167,11 @@ def scale_fields() -> Iterator[str]:
     return _fields_of(SCALE)
 
 
+def page_fields() -> Iterator[str]:
+    """An item for each field of the JSON of the status page."""
+    return _fields_of(PAGE)
+
+
 def _fields_of(fields: tuple[StatusField, ...]) -> Iterator[str]:
     yield ".Bl -tag -width Ds"
     for path, row in paths(fields):
@@ -264,6 +270,7 @@ PARTS: Mapping[str, Callable[[], Iterator[str]]] = MappingProxyType(
         "the fields of a halt": halt_fields,
         "the fields of a level": level_fields,
         "the fields of a scale": scale_fields,
+        "the fields of the status page": page_fields,
         "the log events": log_events,
         "the metrics": metrics,
         "the end causes": end_causes,

@@ -19,7 +19,7 @@ from unpd.metrics.http import (
     HttpConnection,
     Phase,
 )
-from unpd.metrics.pages import Page, Request, text_page
+from unpd.metrics.messages import Page, Request, text_page
 
 OPENED_AT = 1000.0
 GET = b"GET /a?b HTTP/1.1\r\nHost: unpd\r\nAccept: text/plain\r\nACCEPT: */*\r\n\r\n"

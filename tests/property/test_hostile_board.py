@@ -2,6 +2,7 @@
 the middle of a read, and between a read and the write that follows it.
 """
 
+import json
 import os
 import random
 from collections.abc import Callable
@@ -11,11 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.contested import Contested
+from tests.support.exporter import make_page
 from unpd.board import layout, memory
 from unpd.board.active import active_by_service, count_active
 from unpd.board.memory import Entry, Scoreboard
+from unpd.control.page_fields import PAGE
+from unpd.control.status_fields import mismatch
 from unpd.metrics.labels import Labels, ListenerLabels, Server, TargetLabels
-from unpd.metrics.pages import Pages, Request
+from unpd.metrics.messages import Request
+from unpd.metrics.page.snapshot import Sources
+from unpd.metrics.pages import Pages
 from unpd.metrics.reading import count_service
 from unpd.names import ChildKind, ChildPhase
 from unpd.worker.siblings import Place, Siblings
@@ -52,12 +58,16 @@ def entry(row: int) -> Entry:
 
 def scrape(board: Scoreboard) -> None:
     """Render the page twice, the second time perhaps from the cache."""
-    pages = Pages(board, LABELS, loopback=True)
+    page_of = make_page()
+    sources = Sources(board, LABELS, page_of.history, page_of.news)
+    pages = Pages(sources, page_of.files, loopback=True)
     for _ in range(2):
         page = pages.answer(Request("GET", "/metrics"))
         for line in page.body.decode().splitlines():
             assert line.startswith("#") or float(line.rpartition(" ")[2]) >= 0, line
     pages.answer(Request("GET", "/readyz"))
+    assert pages.answer(Request("GET", "/")).status == 200
+    assert not mismatch(json.loads(pages.answer(Request("GET", "/status.json")).body), PAGE)
 
 
 def sample(board: Scoreboard) -> None:

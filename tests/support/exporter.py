@@ -1,5 +1,5 @@
 """A real exporter without a master: ``python -m tests.support.exporter SOCKET_FD
-BOARD_FD LOOPBACK CONNECTION_S``, and how a test starts it.
+BOARD_FD LOOPBACK CONNECTION_S STALLED_S``, and how a test starts it.
 
 The process that started it counts as its master when it looks for zombies. SIGTERM ends
 it, as the master's order would.
@@ -21,11 +21,20 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics import parser as openmetrics_parser
 
 from unpd.board import layout, memory
+from unpd.board.history import HistoryWriter
 from unpd.board.memory import Scoreboard
 from unpd.kernel.signals import SignalQueue, open_wakeup_pipe
 from unpd.logs import Log
-from unpd.metrics.exporter import FINISH_S, ExporterContext, run_exporter
+from unpd.metrics.exporter import (
+    FINISH_S,
+    STALLED_S,
+    ExporterContext,
+    PageContext,
+    run_exporter,
+)
 from unpd.metrics.labels import Labels, ListenerLabels, Server, TargetLabels
+from unpd.metrics.page.files import PageFiles
+from unpd.metrics.page.news import News
 from unpd.names import ChildKind
 from unpd.sinks import standard_error
 
@@ -57,6 +66,11 @@ def make_labels(master_pid: int) -> Labels:
         master_pid=master_pid,
         limits=(("echo", 1000),),
     )
+
+
+def make_page() -> PageContext:
+    """What a status page needs, of a master that has not recorded or said anything."""
+    return PageContext(HistoryWriter().history, PageFiles.read(), News())
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +155,10 @@ def read_all(sock: socket.socket) -> bytes:
 
 @contextlib.contextmanager
 def running_exporter(
-    listener: socket.socket, connection_s: float = 10.0, loopback: bool = True
+    listener: socket.socket,
+    connection_s: float = 10.0,
+    loopback: bool = True,
+    stalled_s: float = STALLED_S,
 ) -> Iterator[RunningExporter]:
     """Run an exporter on ``listener``, which is closed here. At the end send SIGTERM;
     the exporter has five seconds to end.
@@ -157,6 +174,7 @@ def running_exporter(
         str(board_fd),
         str(int(loopback)),
         str(connection_s),
+        str(stalled_s),
     ]
     process = subprocess.Popen(
         command, pass_fds=(listener.fileno(), board_fd), stderr=subprocess.PIPE, text=True, cwd=ROOT
@@ -181,7 +199,7 @@ def running_exporter(
 
 def main() -> None:
     """Be the exporter."""
-    sock_fd, board_fd, loopback, connection_s = sys.argv[1:]
+    sock_fd, board_fd, loopback, connection_s, stalled_s = sys.argv[1:]
     signal_queue = SignalQueue()
     signal_queue.install([signal.SIGTERM])
     wakeup_fd, _ = open_wakeup_pipe()
@@ -201,7 +219,9 @@ def main() -> None:
         report=Log(standard_error(), "info", "text").event,
         ready=lambda: None,
         loopback=bool(int(loopback)),
+        page=make_page(),
         connection_s=float(connection_s),
+        stalled_s=float(stalled_s),
     )
     run_exporter(context)
 

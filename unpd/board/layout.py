@@ -5,8 +5,10 @@ Owns the tables :class:`Master`, :class:`Directory`, :class:`Row`, :class:`Servi
 entry of a table of sessions (:mod:`unpd.board.sessions`); :class:`Ring` with its
 :class:`Ended` (:mod:`unpd.board.ended`); :class:`Denied` with its
 :class:`DeniedHalf` (:mod:`unpd.board.denied`); :class:`Halted`
-(:mod:`unpd.board.halted`); and :class:`LaneSums`, :class:`Bucket`
-and :class:`Source`, the parts of the counts of sources (:mod:`unpd.board.sources`).
+(:mod:`unpd.board.halted`); :class:`History` with :class:`HistoryTotals` and
+:class:`HistoryService` (:mod:`unpd.board.history`); and :class:`LaneSums`,
+:class:`Bucket` and :class:`Source`, the parts of the counts of sources
+(:mod:`unpd.board.sources`).
 Offsets, sizes and the fingerprint are computed from these tables, in the order in which
 the words stand here. Code that reads or writes a word names it by its table, such as
 ``Service.ACCEPTED``. :mod:`unpd.board.memory` maps the board.
@@ -97,6 +99,11 @@ BUCKET_SOURCES = 8
 """How many entries a bucket has. With 10,000 sources, the most connections that a
 worker has by default, one bucket in 1,000 overflows.
 """
+
+HISTORY_SAMPLES = 600
+"""How many samples of the history can be read: one a second, of ten minutes."""
+HISTORY_SLOTS = HISTORY_SAMPLES + 1
+"""One more than that: the one that the master may be writing."""
 
 Table = tuple[str, tuple[tuple[str, tuple[str, ...]], ...]]
 """An area as plain data: its name, then for each entry its name and its labels and
@@ -244,6 +251,7 @@ class Directory(Area):
     PHASE = Word("index of its phase", values=PHASES)
     GENERATION = Word("its generation")
     INDEX = Word("its place in the pool")
+    BORN_NS = Word("when it was forked, on the monotonic clock")
 
 
 class Service(Area):
@@ -404,6 +412,47 @@ class Halted(Area):
         count=MAX_SERVICES,
         values=HALTS,
     )
+
+
+class HistoryTotals(Area):
+    """The samples of the whole daemon, a column for each figure. A count is that of the
+    board: it goes up, and the difference of two samples is a rate.
+    """
+
+    AT_NS = Word("when it was taken, on the clock since boot", count=HISTORY_SLOTS)
+    OPEN = Word("open connections", count=HISTORY_SLOTS)
+    ACCEPTED = Word("connections accepted", count=HISTORY_SLOTS)
+    DATAGRAMS = Word("datagrams received", count=HISTORY_SLOTS)
+    RECEIVED = Word("bytes received, in datagrams too", count=HISTORY_SLOTS)
+    SENT = Word("bytes sent, in datagrams too", count=HISTORY_SLOTS)
+    REFUSED = Word("connections and datagrams refused", count=HISTORY_SLOTS)
+    QUEUED = Word("connections that wait in accept queues", count=HISTORY_SLOTS)
+    RTT_COUNT = Word("round-trip times measured", count=HISTORY_SLOTS)
+    RTT_SUM_NS = Word("the sum of these times", count=HISTORY_SLOTS)
+    LAG_COUNT = Word("turns of loops measured", count=HISTORY_SLOTS)
+    LAG_SUM_NS = Word("the sum of their lags", count=HISTORY_SLOTS)
+
+
+class HistoryService(Area):
+    """The same figures of one service."""
+
+    OPEN = Word("as in the totals", count=HISTORY_SLOTS)
+    ACCEPTED = Word("as in the totals", count=HISTORY_SLOTS)
+    DATAGRAMS = Word("as in the totals", count=HISTORY_SLOTS)
+    RECEIVED = Word("as in the totals", count=HISTORY_SLOTS)
+    SENT = Word("as in the totals", count=HISTORY_SLOTS)
+    REFUSED = Word("as in the totals", count=HISTORY_SLOTS)
+    QUEUED = Word("as in the totals", count=HISTORY_SLOTS)
+
+
+class History(Area):
+    """Ten minutes of samples. The master writes it, and no child can. Sample number n
+    stands in slot n % HISTORY_SLOTS of each column.
+    """
+
+    WRITTEN = Word("the number of the last sample that is whole; 0: there is none")
+    TOTALS = Word("as in HistoryTotals", count=HistoryTotals.size)
+    SERVICES = Word("as in HistoryService, by service", count=MAX_SERVICES * HistoryService.size)
 
 
 class LaneSums(Area):

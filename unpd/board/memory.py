@@ -76,7 +76,8 @@ class BoardRefusedError(Exception):
 class Entry:
     """One living child in the directory, the part of the board that lists them; or a
     dispatcher that was reaped, whose sessions live on. ``pool``: the column of its
-    pool; ``index``: its place there.
+    pool; ``index``: its place there. ``born_ns``: when it was forked, on the monotonic
+    clock.
     """
 
     row: int
@@ -87,6 +88,7 @@ class Entry:
     phase: ChildPhase
     generation: int
     index: int = 0
+    born_ns: int = 0
 
     @property
     def reaped(self) -> bool:
@@ -157,6 +159,7 @@ class Scoreboard:
         words[start + Directory.PHASE] = layout.PHASES.index(entry.phase)
         words[start + Directory.GENERATION] = entry.generation
         words[start + Directory.INDEX] = entry.index
+        words[start + Directory.BORN_NS] = entry.born_ns
         words[start + Directory.BIRTH] = entry.birth
         self.rows_given = words[Master.ROWS_USED] = max(self.rows_given, entry.row + 1)
 
@@ -181,7 +184,7 @@ class Scoreboard:
         for row in range(self.rows_shown()):
             start = layout.entry_start(row)
             words = self.words[start : start + Directory.size].tolist()
-            birth, pid, kind, pool, phase, generation, index = words
+            birth, pid, kind, pool, phase, generation, index, born_ns = words
             known = kind < len(layout.KINDS) and phase < len(layout.PHASES)
             if birth and known and pool < layout.MAX_POOLS:
                 entry = Entry(
@@ -193,6 +196,7 @@ class Scoreboard:
                     phase=layout.PHASES[phase],
                     generation=generation,
                     index=index,
+                    born_ns=born_ns,
                 )
                 found.append(entry)
         return found

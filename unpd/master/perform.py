@@ -144,6 +144,7 @@ def _register(runtime: Runtime, child: Child, plan: ForkPlan, forked: Forked) ->
         phase=child.phase,
         generation=child.generation,
         index=slot.index,
+        born_ns=int(child.born_at * layout.NS),
     )
     rows_before = runtime.board.rows_given
     runtime.board.enter(entry)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from unpd.board.ended import EndedEntry, EndedRing
+from unpd.board.history import HistoryWriter
 from unpd.board.memory import Scoreboard
 from unpd.board.sources import Sources
 from unpd.channel import ChannelEnd
@@ -20,6 +21,7 @@ from unpd.config.schema import Config
 from unpd.control.server import ControlServer
 from unpd.core import events as ev
 from unpd.core.model import Child
+from unpd.errors import CannotCreateError
 from unpd.kernel.pidfile import PidFile
 from unpd.kernel.privileges import Identity
 from unpd.kernel.signals import Reaper, SignalQueue
@@ -31,6 +33,7 @@ from unpd.master.columns import BoardColumns
 from unpd.master.deny_list import DenyList
 from unpd.master.listening.table import Listeners
 from unpd.master.live_changes import LiveChanges
+from unpd.master.page_feed import PageFeed
 from unpd.master.peaks import Peaks
 from unpd.master.rates import Rates
 from unpd.master.recent_events import RecentEvents
@@ -38,6 +41,7 @@ from unpd.master.reload_log import ReloadLog
 from unpd.master.reload_report import ReloadReport
 from unpd.master.sensor_lines import SensorLines
 from unpd.master.usages import Usages
+from unpd.metrics.page.files import PageFiles
 from unpd.names import Fault
 from unpd.worker.selection import Kick
 
@@ -214,7 +218,9 @@ class Runtime:
     (:mod:`unpd.kernel.procnet`). ``queue_peaks``: the longest accept queue at a sample
     since the start, by the key of the listener. ``rates``: what the services do in a
     second. ``usages``: what the children use. ``recent_events``: the last ones that the
-    log got. ``sensor_lines``: the lines about sensors.
+    log got. ``sensor_lines``: the lines about sensors. ``history``: the samples of the
+    status page, ``page_feed`` the rest that it needs of the master, and ``page_files``
+    its files.
     """
 
     deployment: Deployment
@@ -256,16 +262,20 @@ class Runtime:
     losses_seen: tuple[int, int] | None = None
     ended: list[EndedEntry] = field(default_factory=list)
     sensed: dict[tuple[str, str], None] = field(default_factory=dict)
+    page_feed: PageFeed = field(default_factory=PageFeed)
+    page_files: PageFiles = field(default_factory=PageFiles.read)
+    history: HistoryWriter = field(init=False)
     deny_list: DenyList = field(init=False)
     live: LiveChanges = field(init=False)
     sensor_lines: SensorLines = field(init=False)
     lanes: Lanes = field(init=False)
 
     def __post_init__(self) -> None:
-        """Begin without lanes, denials and live changes. CannotCreateError if the
-        kernel refuses their memory.
+        """Begin without lanes, denials, live changes and history. CannotCreateError if
+        the kernel refuses their memory.
         """
         self.live = LiveChanges(self.board)
+        self.history = make_history()
         self.deny_list = DenyList(self.board, self.log, self.faults)
         self.sensor_lines = SensorLines(self.log)
         self.lanes = Lanes(
@@ -282,3 +292,13 @@ class Runtime:
             return False
         self.postponed = Postponed(at + PAUSE_S, until)
         return True
+
+
+def make_history() -> HistoryWriter:
+    """Make the memory of the history. CannotCreateError if the kernel refuses it."""
+    try:
+        return HistoryWriter()
+    except OSError as error:
+        raise CannotCreateError(
+            f"cannot make the shared memory of the history: {error.strerror}; it needs Linux 5.1"
+        ) from error

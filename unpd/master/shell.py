@@ -32,12 +32,14 @@ from unpd.core.model import State
 from unpd.kernel import signals
 from unpd.loop import now
 from unpd.master import (
+    feeding,
     halting,
     kicking,
     levelling,
     listing,
     mending,
     orders,
+    recording,
     rotation,
     sampling,
     sensing,
@@ -208,6 +210,8 @@ class Shell:
         self._fault_watch.look(self._state)
         sampling.sample(runtime)
         sampling.show_state(runtime, self._state)
+        recording.record(runtime)
+        feeding.sweep(runtime, self._state)
         if runtime.control is not None:
             for peer in runtime.control.expire():
                 runtime.log.event("control.cut_off", by_uid=peer.uid, by_pid=peer.pid)

@@ -6,8 +6,10 @@ connection and :mod:`unpd.metrics.pages` for each request. It has one thread and
 wait, of at most a second: the heartbeat speaks for the rendering too.
 
 At most 64 connections are open. When one more comes, the oldest without an answer under
-way is closed at once: clients that send nothing cannot hold up a scrape. While all 64
-are being answered, the others wait in the accept queue.
+way is closed, as soon as it is UNREAD_S old: clients that send nothing cannot hold up a
+scrape. If all 64 are being answered, the oldest that has taken no byte for STALLED_S is
+closed: nor can clients that read nothing. While there is no such one, the others wait
+in the accept queue.
 
 Errors: one connection's fault ends that connection and is reported, at most once a
 second. A broken listener raises RuntimeError: an exporter without it is of no use, and
@@ -27,6 +29,7 @@ from typing import Any, Protocol
 from unpd.access.network import Network
 from unpd.access.peer import UNIX, Peer
 from unpd.access.rules import Rules
+from unpd.board.history import History
 from unpd.board.memory import Scoreboard
 from unpd.channel import ChannelEnd, ChannelError, ChannelFullError
 from unpd.kernel.credentials import peer_credentials, peer_groups
@@ -36,12 +39,23 @@ from unpd.log_events.row import Field
 from unpd.loop import Loop, now
 from unpd.metrics.http import CONNECTION_S, HttpConnection, Phase
 from unpd.metrics.labels import Labels
+from unpd.metrics.page.files import PageFiles
+from unpd.metrics.page.news import News
+from unpd.metrics.page.snapshot import Sources
 from unpd.metrics.pages import Pages
 
 CONNECTIONS = 64
 BATCH = 16
 """Connections accepted in one turn. It is well below CONNECTIONS, so that a connection
 that sends its request at once is read before newer ones can evict it.
+"""
+UNREAD_S = 0.02
+"""How long a connection has for its request before it may have to give way. Without
+that time one that was just accepted would be closed before its request was read.
+"""
+STALLED_S = 0.1
+"""A client that has taken nothing of its answer for so long gives way when there is no
+room. It must be short: 300 such clients are replaced 64 at a time.
 """
 TURN_S = 1.0
 FINISH_S = 1.0
@@ -67,6 +81,17 @@ class Report(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class PageContext:
+    """What the status page needs beside the board: the samples of the last ten minutes,
+    its files, and what the master says, of which "news" brings more.
+    """
+
+    history: History
+    files: PageFiles
+    news: News
+
+
+@dataclass(frozen=True, slots=True)
 class ExporterContext:
     """What the exporter needs.
 
@@ -77,12 +102,14 @@ class ExporterContext:
     a signal. ``stop_within`` says how many seconds the end may take, None to go on.
     ``report`` logs a warning. ``ready`` is called when requests can be answered.
     ``connection_s``: how long a connection may last, looked at once a turn.
-    ``channel``: the questions of the master, of which the exporter knows three. "log":
+    ``stalled_s``: after how long a client that takes nothing may have to give way.
+    ``channel``: the questions of the master, of which the exporter knows four. "log":
     ``switch_log`` carries it out and returns the answer. "rows": how many rows of the
     board to read at most from now on. "level": ``take_level`` takes that of the log.
-    ``tracked``: how many sources of connections are counted now. ``allow``: who may
-    read the metrics; an empty one lets everybody; ``refused`` is called with every
-    other client.
+    "news": what is new for the status page, whose
+    needs are ``page``. ``tracked``: how many sources of connections are counted now.
+    ``allow``: who may read the metrics; an empty one lets everybody; ``refused`` is
+    called with every other client.
     """
 
     sock: socket.socket
@@ -94,7 +121,9 @@ class ExporterContext:
     report: Report
     ready: Callable[[], None]
     loopback: bool
+    page: PageContext
     connection_s: float = CONNECTION_S
+    stalled_s: float = STALLED_S
     channel: ChannelEnd | None = None
     switch_log: Callable[[], dict[str, Any]] = dict
     take_level: Callable[[object], dict[str, Any]] = lambda _: {}
@@ -126,13 +155,14 @@ class _Exporter:
         self._listen_at = 0.0
         self._board = context.board
         self._connection_s = context.connection_s
+        self._stalled_s = context.stalled_s
         self._report = context.report
         self._complaints = _Complaints(context.report)
         self._allow = context.allow
         self._refused = context.refused
-        self._pages = Pages(
-            context.board, context.labels, context.loopback, tracked=context.tracked
-        )
+        page = self._page = context.page
+        sources = Sources(context.board, context.labels, page.history, page.news)
+        self._pages = Pages(sources, page.files, context.loopback, tracked=context.tracked)
         self._connections: dict[int, HttpConnection] = {}
         self._loop = Loop()
         self._loop.watch(
@@ -148,7 +178,8 @@ class _Exporter:
         connections whose time is over.
         """
         self._watch_listener()
-        self._loop.turn(timeout_s)
+        # While there is no room, a connection may become dispensable meanwhile.
+        self._loop.turn(timeout_s if self._has_room() else min(timeout_s, UNREAD_S))
         for connection in list(self._connections.values()):
             if now() >= connection.deadline:
                 self._close(connection)
@@ -186,6 +217,9 @@ class _Exporter:
                 return {}
             case {"question": "level", "level": level}:
                 return self._take_level(level)
+            case {"question": "news", "events": list(events), "state": dict(state)}:
+                self._page.news.take(events, state)
+                return {}
         return {"error": "not a worker"}
 
     def _close_silent(self) -> bool:
@@ -204,12 +238,23 @@ class _Exporter:
             self._loop.forget(self._listener.fileno())
 
     def _has_room(self) -> bool:
-        return len(self._connections) < CONNECTIONS or self._oldest_idle() is not None
+        return len(self._connections) < CONNECTIONS or self._dispensable() is not None
 
-    def _oldest_idle(self) -> HttpConnection | None:
-        """The oldest connection that has no answer under way."""
-        connections = self._connections.values()
-        return next((each for each in connections if each.phase is not Phase.SENDING), None)
+    def _dispensable(self) -> HttpConnection | None:
+        """The oldest connection that has no answer under way; if all have, the oldest
+        whose client does not read.
+        """
+        at = now()
+        stalled = None
+        for each in self._connections.values():
+            match each.phase:
+                case Phase.SENDING if stalled is None and at - each.moved_at >= self._stalled_s:
+                    stalled = each
+                case Phase.RECEIVING if at - each.opened_at >= UNREAD_S:
+                    return each
+                case Phase.LINGERING:
+                    return each
+        return stalled
 
     def _accept(self, _mask: int) -> None:
         # Another exporter, which shares the listener, may have cleared the flag.
@@ -244,7 +289,7 @@ class _Exporter:
         return False
 
     def _open(self, sock: socket.socket) -> None:
-        if len(self._connections) >= CONNECTIONS and (evicted := self._oldest_idle()):
+        if len(self._connections) >= CONNECTIONS and (evicted := self._dispensable()):
             if evicted.phase is Phase.RECEIVING:
                 self._complaints.add(
                     f"{CONNECTIONS} connections are open: closed the oldest without a request"

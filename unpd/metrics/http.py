@@ -30,7 +30,7 @@ from http import HTTPStatus
 from urllib.parse import unquote
 
 from unpd.libraries import h11
-from unpd.metrics.pages import Page, Request, text_page
+from unpd.metrics.messages import Page, Request, text_page
 
 HEADER_BYTES = 8192
 CONNECTION_S = 10.0
@@ -67,7 +67,8 @@ class Refused(Exception):
 class HttpConnection:
     """One connection. ``sock``: non-blocking. ``find_page`` answers a whole request.
     ``opened_at``, ``deadline`` and each ``now``: seconds of the monotonic clock. After
-    its deadline the caller closes the connection, whatever it does.
+    its deadline the caller closes the connection, whatever it does. ``moved_at``: when
+    the client last took a part of the answer.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class HttpConnection:
         connection_s: float = CONNECTION_S,
     ) -> None:
         self.sock = sock
-        self.opened_at = opened_at
+        self.opened_at = self.moved_at = opened_at
         self.deadline = opened_at + min(REQUEST_S, connection_s)
         self.phase = Phase.RECEIVING
         self._ends_at = opened_at + connection_s
@@ -196,6 +197,7 @@ class HttpConnection:
         try:
             while self._unsent:
                 self._unsent = self._unsent[self.sock.send(self._unsent) :]
+                self.moved_at = now
             self.sock.shutdown(socket.SHUT_WR)
         except BlockingIOError:
             return

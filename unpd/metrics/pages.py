@@ -1,4 +1,5 @@
-"""The pages of the exporter: a table of routes, and a function for each.
+"""The pages of the exporter: a table of routes, and a function for each. Those of the
+status page are :mod:`unpd.metrics.page`'s.
 
 Owns: the routes, and a cache of rendered /metrics pages. It shows a page again within
 100 ms, so that a hundred scrapes a second cost ten renderings.
@@ -9,24 +10,26 @@ It uses the method, path, Host and Accept of a request. None of them reaches a l
 log line or a key of the cache.
 """
 
+import functools
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from http import HTTPStatus
 from ipaddress import ip_address
 
 from unpd.board import layout
-from unpd.board.memory import Scoreboard, wrapped
+from unpd.board.memory import wrapped
 from unpd.libraries import choose_encoder
 from unpd.loop import now
 from unpd.metrics.collector import make_registry
-from unpd.metrics.labels import Labels
+from unpd.metrics.messages import Page, Request, text_page
+from unpd.metrics.page.files import PageFiles
+from unpd.metrics.page.snapshot import Sources
+from unpd.metrics.page.status_page import StatusPage
 from unpd.metrics.reading import why_not_ready
 
 CACHED_S = 0.1
 """How long a rendered page may be shown again."""
 
-_TEXT = "text/plain; charset=utf-8"
 _OPENMETRICS = "application/openmetrics-text"
 _HOST = re.compile(r"(?:\[(?P<v6>[^]]+)\]|(?P<name>[^]:[]+))(?::[0-9]*)?")
 _LOCAL_NAMES = ("localhost", "localhost.localdomain")
@@ -36,49 +39,25 @@ _REBINDING = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One request. ``path``: decoded, without the query. ``host``: the host and port in
-    the target if it has them, else the Host header. ``accept``: the Accept header. An
-    absent header is "". ``has_body``: whether a body follows; nobody reads it.
-    """
-
-    method: str
-    path: str
-    host: str = ""
-    accept: str = ""
-    has_body: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """An answer. A GET gets the body; a HEAD gets only the length of the body."""
-
-    status: HTTPStatus
-    body: bytes
-    content_type: str = _TEXT
-    headers: tuple[tuple[str, str], ...] = ()
-
-
 class Pages:
-    """All pages of one exporter. ``loopback``: clients reach it through a loopback TCP
-    address, so a name in Host means DNS rebinding. ``tracked``: how many sources of
-    connections are counted now.
+    """All pages of one exporter. ``files``: those of the status page. ``loopback``:
+    clients reach it through a loopback TCP address, so a name in Host means DNS
+    rebinding. ``tracked``: how many sources of connections are counted now.
     """
 
     def __init__(
         self,
-        board: Scoreboard,
-        labels: Labels,
+        sources: Sources,
+        files: PageFiles,
         loopback: bool,
         clock: Callable[[], float] = now,
         tracked: Callable[[], int] = int,
     ) -> None:
-        self._board = board
-        self._labels = labels
+        self._board = sources.board
+        self._labels = sources.labels
         self._loopback = loopback
         self._clock = clock
-        self._registry = make_registry(board, labels, tracked)
+        self._registry = make_registry(sources.board, sources.labels, tracked)
         self._rendered: dict[str, tuple[float, Page]] = {}
         self._rendering = 0  # the count of renderings as of our newest page
         self._routes: dict[tuple[str, str], Callable[[Request], Page]] = {
@@ -86,6 +65,8 @@ class Pages:
             ("GET", "/healthz"): self._healthz,
             ("GET", "/readyz"): self._readyz,
         }
+        for path, page in StatusPage(sources, files).routes.items():
+            self._routes["GET", path] = functools.partial(_without_request, page)
 
     def answer(self, request: Request) -> Page:
         """The page for a request: the page of its route, or an error page that says why
@@ -139,9 +120,8 @@ class Pages:
         return text_page(HTTPStatus.OK, "ready\n")
 
 
-def text_page(status: HTTPStatus, text: str) -> Page:
-    """A page of plain text."""
-    return Page(status, text.encode())
+def _without_request(page: Callable[[], Page], _: Request) -> Page:
+    return page()
 
 
 def _canonical_accept(accept: str) -> str:

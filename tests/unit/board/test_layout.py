@@ -59,7 +59,16 @@ def test_a_change_of_meaning_changes_the_fingerprint() -> None:
 
 
 @pytest.mark.parametrize(
-    "area", [layout.Master, layout.Directory, layout.Service, layout.Row, layout.Board]
+    "area",
+    [
+        layout.Master,
+        layout.Directory,
+        layout.Service,
+        layout.Row,
+        layout.Board,
+        layout.HistoryTotals,
+        layout.HistoryService,
+    ],
 )
 def test_the_words_of_an_area_stand_side_by_side(area: type[Area]) -> None:
     """Each entry begins where the one before ends, and reads as its offset."""

@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 
 from tests.support.clock import ManualClock
-from tests.support.exporter import make_labels
+from tests.support.exporter import make_labels, make_page
 from unpd.board import layout, memory
 from unpd.board.memory import Entry, Scoreboard
 from unpd.libraries import choose_encoder
 from unpd.metrics import pages
-from unpd.metrics.labels import Server
-from unpd.metrics.pages import CACHED_S, Page, Pages, Request
+from unpd.metrics.labels import Labels, Server
+from unpd.metrics.messages import Page, Request
+from unpd.metrics.page.snapshot import Sources
+from unpd.metrics.pages import CACHED_S, Pages
 from unpd.names import ChildKind, ChildPhase, MasterPhase
 
 
@@ -28,9 +30,13 @@ class Site:
     clock: ManualClock = field(default_factory=ManualClock)
 
     def __post_init__(self) -> None:
-        self.pages = Pages(
-            self.board, make_labels(os.getpid()), self.loopback, lambda: self.clock.now
-        )
+        self.show(make_labels(os.getpid()))
+
+    def show(self, labels: Labels) -> None:
+        """Make the pages anew, with these labels."""
+        page = make_page()
+        sources = Sources(self.board, labels, page.history, page.news)
+        self.pages = Pages(sources, page.files, self.loopback, lambda: self.clock.now)
 
     def ask(self, path: str, method: str = "GET", host: str = "", accept: str = "") -> Page:
         """The answer to one request."""
@@ -84,7 +90,7 @@ def test_head_gets_the_page_of_get(site: Site) -> None:
     assert site.ask("/healthz", "HEAD") == site.ask("/healthz")
 
 
-@pytest.mark.parametrize("path", ["/", "", "/metrics/", "/METRICS", "/favicon.ico"])
+@pytest.mark.parametrize("path", ["//", "", "/metrics/", "/METRICS", "/favicon.ico"])
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_an_unknown_path_names_the_known_ones(site: Site, path: str, method: str) -> None:
     """An unknown path is 404 with a hint, whatever the method."""
@@ -317,17 +323,12 @@ def test_not_ready_without_a_ready_worker_names_the_services(site: Site) -> None
 
 def test_not_ready_without_the_worker_of_an_iterative_service(site: Site) -> None:
     """The worker in another slot of the pool serves another service."""
-    site.pages = Pages(
-        site.board,
-        replace(
-            make_labels(os.getpid()),
-            served_by={
-                "daytime": frozenset({Server(ChildKind.ITERATIVE, "default", 0)}),
-                "echo": frozenset({Server(ChildKind.ITERATIVE, "default", 1)}),
-            },
-        ),
-        site.loopback,
-    )
+    labels = make_labels(os.getpid())
+    slots = {
+        "daytime": frozenset({Server(ChildKind.ITERATIVE, "default", 0)}),
+        "echo": frozenset({Server(ChildKind.ITERATIVE, "default", 1)}),
+    }
+    site.show(replace(labels, served_by=slots))
     site.enter(MasterPhase.RUNNING)
     site.worker(0, ChildPhase.READY, kind=ChildKind.ITERATIVE, index=1)
     page = site.ask("/readyz")

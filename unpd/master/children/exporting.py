@@ -25,8 +25,9 @@ from unpd.master.children.serving import kind_of, services_of_slots
 from unpd.master.columns import target_keys
 from unpd.master.listening.listener import METRICS
 from unpd.master.runtime import Deployment, Runtime
-from unpd.metrics.exporter import FINISH_S, ExporterContext, run_exporter
+from unpd.metrics.exporter import FINISH_S, ExporterContext, PageContext, run_exporter
 from unpd.metrics.labels import Labels, ListenerLabels, Server, TargetLabels
+from unpd.metrics.page.news import News
 from unpd.names import ChildKind, ChildOrder, RefusalReason
 from unpd.worker.refusals import RefusalLines
 
@@ -85,6 +86,11 @@ def live_as_exporter(runtime: Runtime, deployment: Deployment, newborn: Newborn)
         report=newborn.log.event,
         ready=ready,
         loopback=_is_loopback(listener.address),
+        page=PageContext(
+            history=runtime.history.history,
+            files=runtime.page_files,
+            news=News(runtime.page_feed.events, runtime.page_feed.state),
+        ),
         channel=newborn.channel,
         switch_log=newborn.switch_log,
         take_level=partial(take_level, newborn.log),

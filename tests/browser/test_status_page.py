@@ -1,0 +1,212 @@
+"""The status page in a real browser: it lives, everybody can use it, and it loads
+nothing from elsewhere. Makes the pictures in build/pictures.
+"""
+
+import contextlib
+import math
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from signal import SIGKILL, SIGSTOP
+
+import pytest
+
+from tests.support import clients, loads
+from tests.support.browser import ROOT, Browser, browsing, installed
+from tests.support.daemon import Unpd
+from tests.support.launch import Launch
+from tests.support.operating import reload
+from tests.support.scale import long
+from tests.support.waiting import holds, pause
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not installed(), reason="needs Chromium and axe-core: tests/browser/install"
+    ),
+]
+PICTURES = ROOT / "build/pictures"
+CONFIG = """
+[services.echo]
+listen = ["tcp://127.0.0.1:0", "udp://127.0.0.1:0"]
+max_connections = 200
+
+[services.daytime]
+listen = ["tcp://127.0.0.1:0"]
+deny = ["127.0.0.2"]
+
+[services.time]
+listen = ["tcp://127.0.0.1:0"]
+model = "iterative"
+
+[services.chargen]
+listen = ["tcp://127.0.0.1:0"]
+model = "fork"
+max_connections = 20
+"""
+OPEN = "Number(document.querySelector('.charts figure b').textContent)"
+WIDE, PHONE = (1280, 900), (390, 844)
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Browser]:
+    """A browser. In the end it has complained about nothing, and has asked nobody but
+    the daemon.
+    """
+    profile = tmp_path / "profile"
+    profile.mkdir()
+    with browsing(profile) as made:
+        yield made
+        assert made.problems == []
+        assert {url.split("/")[2] for url in made.urls if url.startswith("http")} <= made.hosts
+
+
+@pytest.fixture
+def unpd(launch: Launch, browser: Browser) -> Unpd:
+    """A daemon of all models, and its page in the browser."""
+    daemon = launch(CONFIG)
+    browser.looks("light", *WIDE)
+    browser.open(f"http://127.0.0.1:{daemon.port('metrics')}/")
+    return daemon
+
+
+def test_the_page_lives(unpd: Unpd, browser: Browser) -> None:
+    """Numbers and lines move under load, a killed worker shows as killed and comes
+    back, and the history survives a reload that replaces the exporter.
+    """
+    line = "document.querySelector('.charts .l0').getAttribute('d')"
+    before = browser.evaluate(line)
+    with loads.running(unpd.address("echo"), concurrency=8) as load:
+        browser.wait(f"{OPEN} > 0")
+        browser.wait(f"{line} !== {before!r}")
+        browser.wait("document.querySelectorAll('#services tbody td')[7].textContent !== '0'")
+        load.more(100)
+        load.stop().assert_clean(at_least=100)
+    victim = unpd.workers()[0]
+    os.kill(victim, SIGKILL)
+    unpd.wait_respawned([victim])
+    children = "document.getElementById('children').innerText"
+    browser.wait(f"{children}.includes('killed by SIGKILL, pid {victim}')")
+    for pid in unpd.workers():
+        browser.wait(f"{children}.includes('{pid}')")
+    browser.wait("document.getElementById('events').innerText.includes('worker.died')")
+    longest = f"{line}.split('L').length"
+    points = browser.evaluate(longest)
+    reload(unpd, every_pool=True)
+    browser.wait(r"/generation\s+2\b/.test(document.querySelector('header').innerText)")
+    browser.wait("document.getElementById('events').innerText.includes('reload.succeeded')")
+    assert browser.evaluate(longest) >= points - 1
+    assert f"pid {victim}: killed by SIGKILL" in unpd.get("/status.json").body.decode()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
+def test_everybody_can_use_it(
+    unpd: Unpd, browser: Browser, scheme: str, size: tuple[int, int]
+) -> None:
+    """axe-core finds nothing, light and dark, wide and on a phone, and the page does
+    not scroll sideways.
+    """
+    browser.looks(scheme, *size)
+    browser.wait("document.querySelectorAll('#children tbody tr').length > 2")
+    assert browser.violations() == []
+    width = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
+    assert browser.evaluate(width)
+
+
+def test_it_works_with_the_keyboard(unpd: Unpd, browser: Browser) -> None:
+    """The first stop is the button that holds the page still; the tables scroll by
+    keyboard; and the focus stays while the page renews itself.
+    """
+    browser.press("Tab")
+    assert browser.evaluate("document.activeElement.id") == "pause"
+    browser.press(" ")
+    assert browser.evaluate("document.activeElement.getAttribute('aria-pressed')") == "true"
+    at = "document.querySelector('time').textContent"
+    stopped = browser.evaluate(at)
+    asked = len(browser.urls)
+    holds(lambda: browser.evaluate(at) == stopped, 2.5, "the page is held still")
+    assert len(browser.urls) == asked, "a page that is held still asks for nothing"
+    browser.press(" ")
+    browser.press("Tab")
+    assert browser.evaluate("document.activeElement.className") == "scroll"
+    browser.wait(f"{at} !== {stopped!r}")
+    assert browser.evaluate("document.activeElement.className") == "scroll"
+
+
+def test_a_page_without_a_daemon_says_so(unpd: Unpd, browser: Browser) -> None:
+    """A page whose daemon stands still is old, and shows that; once it is answered
+    again it goes on.
+    """
+    exporter = unpd.exporter()
+    assert exporter is not None
+    os.kill(exporter, SIGSTOP)
+    browser.wait("!document.getElementById('lost').hidden")
+    assert "has not answered" in browser.evaluate("document.getElementById('lost').textContent")
+    os.kill(exporter, SIGKILL)  # the master makes another
+    browser.wait("document.getElementById('lost').hidden")
+    assert all("net::ERR" in problem for problem in browser.problems), browser.problems
+    browser.problems.clear()
+
+
+def test_pictures(unpd: Unpd, browser: Browser) -> None:
+    """The page under load, light, dark and on a phone. The whole run takes ten minutes,
+    so that the charts are full.
+    """
+    with contextlib.ExitStack() as stack:
+        load = stack.enter_context(loads.running(unpd.address("echo"), rate=150, concurrency=40))
+        crowd = stack.enter_context(contextlib.closing(Crowd(unpd)))
+        began, ends_at = time.monotonic(), time.monotonic() + long(600.0, at_least=25.0)
+        killed = False
+        while (at := time.monotonic()) < ends_at:
+            crowd.act(at - began)
+            if not killed and at > began + 0.8 * (ends_at - began):
+                os.kill(unpd.workers()[0], SIGKILL)
+                killed = True
+            pause(0.25)
+        browser.wait("document.getElementById('children').innerText.includes('SIGKILL')")
+        for name, scheme, size in (
+            ("light", "light", WIDE),
+            ("dark", "dark", WIDE),
+            ("phone", "light", PHONE),
+            ("phone-dark", "dark", PHONE),
+        ):
+            browser.looks(scheme, *size, scale=2 if size is PHONE else 1)
+            browser.wait(f"{OPEN} > 0")
+            browser.picture(PICTURES / f"status-{name}.png")
+        load.stop()
+    assert len(list(PICTURES.glob("status-*.png"))) == 4
+
+
+class Crowd:
+    """Clients that come and go in waves, some that are denied, and datagrams."""
+
+    def __init__(self, unpd: Unpd) -> None:
+        self._echo, self._daytime = unpd.address("echo"), ("127.0.0.1", unpd.port("daytime"))
+        self._idle: list[socket.socket] = []
+        self._datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._datagrams.connect(unpd.address("echo", 1))
+
+    def act(self, at_s: float) -> None:
+        """Do what the time ``at_s`` since the start asks for."""
+        wanted = int(90 + 60 * math.sin(at_s / 25) + 15 * math.sin(at_s / 4))
+        while len(self._idle) < wanted:
+            self._idle.append(clients.connect(self._echo))
+        while len(self._idle) > wanted:
+            self._idle.pop(0).close()
+        for sock in self._idle[: wanted // 3]:
+            with contextlib.suppress(OSError):  # its worker was killed
+                sock.sendall(b"x" * 2000)
+                sock.recv(2000)
+        for _ in range(20):
+            self._datagrams.send(b"x" * 40)
+        if at_s % 60 < 20:
+            with contextlib.suppress(OSError):
+                socket.create_connection(self._daytime, 5, ("127.0.0.2", 0)).close()
+
+    def close(self) -> None:
+        """Go home."""
+        for sock in (*self._idle, self._datagrams):
+            sock.close()

@@ -1,0 +1,131 @@
+"""The status page of a whole daemon: live numbers, events of the master, and a history
+that outlasts reloads and exporters.
+"""
+
+import contextlib
+import json
+import os
+from signal import SIGCONT, SIGKILL, SIGSTOP
+from typing import Any
+
+import pytest
+
+from tests.support import clients
+from tests.support.counts import wait_active
+from tests.support.daemon import Unpd
+from tests.support.launch import Launch
+from tests.support.operating import reload
+from tests.support.waiting import until
+from unpd.control.page_fields import PAGE
+from unpd.control.status_fields import mismatch
+
+LIMITED = """
+[services.echo]
+listen = ["tcp://127.0.0.1:0"]
+max_connections = 50
+"""
+
+
+def status(unpd: Unpd) -> dict[str, Any]:
+    """What /status.json says."""
+    answer = unpd.get("/status.json")
+    assert answer.status == 200
+    found: dict[str, Any] = json.loads(answer.body)
+    assert not mismatch(found, PAGE), mismatch(found, PAGE)
+    return found
+
+
+def becomes(unpd: Unpd, path: str, expected: object) -> dict[str, Any]:
+    """Wait until a value is as expected; return the whole status."""
+    last: list[dict[str, Any]] = []
+
+    def there() -> bool:
+        last[:] = [status(unpd)]
+        value: Any = last[0]
+        for part in path.split("."):
+            value = value[int(part) if part.isdigit() else part]
+        return bool(value == expected)
+
+    until(there, 20, lambda: f"{path} to become {expected}; it is {last}")
+    return last[0]
+
+
+def events(found: dict[str, Any], name: str) -> list[str]:
+    """The texts of the events of a name, the newest first."""
+    return [event["text"] for event in found["events"] if event["event"] == name]
+
+
+def test_the_status_page_is_live(launch: Launch) -> None:
+    """Connections move the numbers, a killed worker shows as killed and comes back, and
+    a reload that replaces the exporter loses neither the history nor the events. No
+    page shows an address of a client.
+    """
+    unpd = launch(LIMITED)
+    with contextlib.ExitStack() as stack:
+        socks = [stack.enter_context(clients.connect(unpd.address("echo"))) for _ in range(3)]
+        wait_active(unpd, 3)
+        found = becomes(unpd, "totals.open_highest", 3)
+        echo = becomes(unpd, "services.0.open_limit", 50)["services"][0]
+        assert (echo["open"], echo["queued_limit"]) == (3, echo["listeners"][0]["queue"]["limit"])
+        assert (found["answering"], found["not_ready"], found["faults"]) == (True, "", 0)
+        until(lambda: max(status(unpd)["history"]["open"], default=0) == 3, 20, "a sample has 3")
+        ports = [f":{sock.getsockname()[1]}" for sock in socks]
+        for path in ("/", "/status.json"):
+            body = unpd.get(path).body.decode()
+            assert not [port for port in ports if port in body]
+    victim = unpd.workers()[0]
+    os.kill(victim, SIGKILL)
+    unpd.wait_respawned([victim])
+    until(lambda: events(status(unpd), "worker.died"), 20, "the death is an event")
+    found = status(unpd)
+    (text,) = events(found, "child.reaped")
+    assert f"pid {victim}: killed by SIGKILL" in text
+    ends = [child["last_end"] for child in found["children"] if child["last_end"]]
+    assert [end["pid"] for end in ends] == [victim]
+    pids = {child["pid"] for child in becomes_ready(unpd)["children"]}
+    assert set(unpd.workers()) <= pids
+    assert victim not in pids
+    first_s, exporter = found["history"]["at_s"][0], unpd.exporter()
+    reload(unpd, every_pool=True)
+    until(lambda: unpd.exporter() not in (exporter, None), 20, "another exporter")
+    found = becomes(unpd, "generation", 2)
+    assert found["history"]["at_s"][0] == first_s
+    assert text in events(found, "child.reaped")
+    until(lambda: events(status(unpd), "reload.succeeded"), 20, "the reload is an event")
+    until(lambda: status(unpd)["last_reload"], 20, "the reload is the last one")
+
+
+def becomes_ready(unpd: Unpd) -> dict[str, Any]:
+    """Wait until all children are ready; return the status."""
+    last: list[dict[str, Any]] = []
+
+    def there() -> bool:
+        last[:] = [status(unpd)]
+        return all(child["phase"] == "ready" for child in last[0]["children"])
+
+    until(there, 20, lambda: f"all children are ready: {last}")
+    return last[0]
+
+
+@pytest.mark.slow
+def test_a_stopped_master_is_shown(launch: Launch) -> None:
+    """The exporter goes on while the main process stands still, and says so; the time
+    is a gap in the history, over which no rate is computed.
+    """
+    unpd = launch(LIMITED)
+    until(lambda: len(status(unpd)["history"]["at_s"]) > 1, 20, "two samples")
+    os.kill(unpd.pid, SIGSTOP)
+    try:
+        found = becomes(unpd, "answering", expected=False)
+        assert found["heartbeat_age_s"] > 5
+        assert "has given no sign of life" in unpd.get("/").body.decode()
+    finally:
+        os.kill(unpd.pid, SIGCONT)
+    becomes(unpd, "answering", expected=True)
+    history = status(unpd)["history"]
+    spans = [
+        later - sooner for sooner, later in zip(history["at_s"], history["at_s"][1:], strict=False)
+    ]
+    behind = spans.index(max(spans)) + 1
+    assert max(spans) > 5
+    assert history["accepted_per_s"][behind] is None

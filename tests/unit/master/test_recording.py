@@ -1,0 +1,99 @@
+"""The samples that the master records: sums over rows and services."""
+
+import os
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.memory_sink import MemorySink
+from tests.support.runtimes import running
+from unpd.board import layout
+from unpd.board.history import Series
+from unpd.board.layout import Row, Service
+from unpd.board.memory import Entry
+from unpd.logs import Log
+from unpd.master.recording import record
+from unpd.master.runtime import Runtime
+from unpd.names import ChildKind, ChildPhase
+
+CONFIG = """
+[metrics]
+listen = false
+[services.echo]
+listen = ["tcp://127.0.0.1:0"]
+[services.daytime]
+listen = ["tcp://127.0.0.1:0"]
+"""
+
+
+@pytest.fixture
+def runtime() -> Iterator[Runtime]:
+    """The runtime of a master of echo and daytime, with two rows in use."""
+    with running(CONFIG, Log(MemorySink().sink, "info", "json")) as made:
+        for row in range(2):
+            made.board.enter(
+                Entry(row, row + 1, os.getpid(), ChildKind.WORKER, 0, ChildPhase.READY, 1)
+            )
+        yield made
+
+
+def put(runtime: Runtime, row: int, service: str, **counts: int) -> None:
+    """Write counts of a service into a row."""
+    cells = runtime.board.row(row)
+    start = layout.service_cells(runtime.columns.services.column(service))
+    for word, count in counts.items():
+        cells[start + getattr(Service, word)] = count
+    cells[Row.OPEN] = 1
+
+
+def sampled(runtime: Runtime, service: str = "") -> dict[str, int]:
+    """The figures of the last sample."""
+    return {name: column[-1] for name, column in read(runtime, service).columns.items()}
+
+
+def read(runtime: Runtime, service: str = "") -> Series:
+    """The samples of the daemon or of a service."""
+    now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    window = runtime.history.history.window(now_ns)
+    if not service:
+        return window.totals()
+    return window.recent(runtime.columns.services.column(service))
+
+
+def test_sums_over_rows_and_services(runtime: Runtime) -> None:
+    """A sample has the sums over all rows, of each service and of all services."""
+    put(runtime, 0, "echo", ACCEPTED=5, ENDED=2, RECEIVED=10, DATAGRAM_BYTES_SENT=4)
+    put(runtime, 1, "echo", ACCEPTED=3, ENDED=3, SENT=7, DATAGRAMS_RECEIVED=6)
+    put(runtime, 1, "daytime", ACCEPTED=1, REFUSED=8)
+    record(runtime)
+    echo = {"open": 3, "accepted": 8, "datagrams": 6, "received": 10, "sent": 11}
+    assert sampled(runtime, "echo") == {**echo, "refused": 0, "queued": 0}
+    totals = sampled(runtime)
+    assert {name: totals[name] for name in echo} == {**echo, "open": 4, "accepted": 9}
+    assert totals["refused"] == 8
+
+
+def test_waiting_clients_are_of_their_service(runtime: Runtime) -> None:
+    """The lengths of the accept queues, as the sweep has sampled them before."""
+    for key, listener in runtime.deployment.listeners.opened.items():
+        if listener.wanted.service == "echo":
+            word = layout.Master.LISTEN_QUEUES + 2 * runtime.columns.listeners.column(key)
+            runtime.board.words[word] = 9
+    record(runtime)
+    assert (sampled(runtime)["queued"], sampled(runtime, "echo")["queued"]) == (9, 9)
+    assert sampled(runtime, "daytime")["queued"] == 0
+
+
+def test_a_forged_count_is_none(runtime: Runtime) -> None:
+    """A number that no honest counter reaches counts as 0."""
+    put(runtime, 0, "echo", ACCEPTED=(1 << 64) - 1, SENT=1 << 63, RECEIVED=3)
+    record(runtime)
+    assert (sampled(runtime)["sent"], sampled(runtime)["received"]) == (0, 3)
+
+
+def test_one_sample_a_second(runtime: Runtime) -> None:
+    """A sweep that comes more often records nothing more."""
+    for _ in range(3):
+        record(runtime)
+    assert 1 <= len(read(runtime).at_ns) <= 2

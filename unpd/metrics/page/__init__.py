@@ -1,0 +1,1 @@
+"""The status page of the exporter: one snapshot, shown as HTML and as JSON."""

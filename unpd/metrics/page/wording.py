@@ -1,0 +1,115 @@
+"""The words of the status page: figures, times and events as people read them.
+
+Called by :mod:`unpd.metrics.page.html` and :mod:`unpd.metrics.page.snapshot`. Pure;
+raises nothing.
+"""
+
+import time
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from unpd.names import ChildKind
+
+NOTHING = "-"
+"""Stands for a figure that there is not."""
+_CHILD = "{child}, pid {pid}"
+_TEXTS: Mapping[str, str] = MappingProxyType(
+    {
+        "master.started": "unpd {version} started as pid {pid}, user {user}",
+        "master.ready": "every service has a ready worker",
+        "child.spawned": _CHILD + " spawned, generation {generation}",
+        "child.reaped": _CHILD + ": {ended}, {connections_lost} connections lost",
+        "reload.proving": "the new configuration is valid, generation {generation} starts",
+        "reload.succeeded": "generation {generation} serves",
+        "reload.refused": "{reason}",
+        "listener.opened": "{service} listens on {address}",
+        "listener.closed": "{address} closed",
+    }
+)
+"""How events are worded. Every other one has its fields, in their order."""
+_KIND_TEXTS: Mapping[str, str] = MappingProxyType(
+    {
+        "ready": "{child} is ready",
+        "failed": "{child} cannot serve: {reason}",
+        "died": "{child}: {ended}, the next one starts in {respawn_in_s} s",
+        "hung": "{child} gives no sign of life",
+    }
+)
+"""The same of the events that each kind of child has."""
+_UNITS = ("", "k", "M", "G", "T", "P")
+_SPANS = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
+
+
+def event_text(event: str, fields: Mapping[str, Any]) -> str:
+    """An event as a sentence without its full stop."""
+    begin, _, what = event.partition(".")
+    kind = str(fields.get("kind", begin))
+    place = fields.get("slot") or fields.get("service")
+    place = place or f"{fields.get('pool', '')}/{fields.get('index', '')}"
+    words = {**fields, "child": child_name(kind, str(place))}
+    template = _TEXTS.get(event) or (_KIND_TEXTS.get(what) if "birth" in fields else None)
+    try:
+        return template.format(**words) if template else _listed(fields)
+    except KeyError:  # a field that is missing
+        return _listed(fields)
+
+
+def child_name(kind: str, place: str) -> str:
+    """A child by its kind and its place. There is one exporter."""
+    return kind if kind == ChildKind.EXPORTER else f"{kind} {place}"
+
+
+def _listed(fields: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in fields.items() if value not in ("", None))
+
+
+def count(number: int | None) -> str:
+    """A whole number, with a comma before each group of three digits."""
+    return NOTHING if number is None else f"{number:,}"
+
+
+def rate(number: float | None) -> str:
+    """A rate: with one decimal below 10, unless that is 0."""
+    if number is None:
+        return NOTHING
+    return f"{number:.1f}".removesuffix(".0") if number < 9.95 else f"{number:,.0f}"
+
+
+def size(number: float | None) -> str:
+    """A number of bytes, in decimal units."""
+    if number is None:
+        return NOTHING
+    unit = 0
+    while number >= 999.5 and unit < len(_UNITS) - 1:
+        number, unit = number / 1000, unit + 1
+    digits = 1 if unit and number < 99.95 else 0
+    return f"{number:.{digits}f} {_UNITS[unit]}B"
+
+
+def short_time(seconds: float | None) -> str:
+    """A time as a network has it, in microseconds, milliseconds or seconds."""
+    if seconds is None:
+        return NOTHING
+    for factor, unit in ((1e6, "µs"), (1e3, "ms")):
+        if seconds * factor < 999.5:
+            shown = seconds * factor
+            return f"{shown:.{0 if shown >= 9.95 or unit == 'µs' else 1}f} {unit}"
+    return f"{seconds:.1f} s"
+
+
+def span(seconds: float | None) -> str:
+    """An age, in two units."""
+    if seconds is None:
+        return NOTHING
+    whole = int(seconds)
+    for large, large_unit, small, small_unit in _SPANS:
+        if whole >= large:
+            rest = whole % large // small
+            return f"{whole // large} {large_unit} {rest} {small_unit}"
+    return f"{whole} s"
+
+
+def moment(wall_s: float) -> str:
+    """A time since the epoch, in UTC, such as 2026-11-22T21:23:10Z."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(wall_s))
