@@ -19,7 +19,7 @@ from tests.support.daemon import Unpd
 from tests.support.launch import Launch
 from tests.support.operating import reload
 from tests.support.scale import long
-from tests.support.waiting import holds, pause
+from tests.support.waiting import holds, pause, until
 
 pytestmark = [
     pytest.mark.slow,
@@ -86,7 +86,7 @@ def test_the_page_lives(unpd: Unpd, browser: Browser) -> None:
         load.stop().assert_clean(at_least=100)
     victim = unpd.workers()[0]
     os.kill(victim, SIGKILL)
-    unpd.wait_respawned([victim])
+    until(lambda: len({*unpd.workers()} - {victim}) == 2, 20, "another worker")
     children = "document.getElementById('children').innerText"
     browser.wait(f"{children}.includes('killed by SIGKILL, pid {victim}')")
     for pid in unpd.workers():
