@@ -96,6 +96,8 @@ VALUES: Mapping[str, tuple[str, ...]] = {
         "target_lost",
     ),
     "RefusalReason": (
+        "paused",
+        "draining",
         "denied",
         "deny",
         "allow",

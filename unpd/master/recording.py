@@ -17,11 +17,13 @@ from types import MappingProxyType
 from unpd.board import layout
 from unpd.board.active import active_by_service, sane_cells
 from unpd.board.history import Figures
-from unpd.board.layout import Master, Service
+from unpd.board.layout import Master, Row, Service
 from unpd.board.memory import Scoreboard, sane
 from unpd.master.listening.listener import METRICS
 from unpd.master.runtime import Runtime
 
+_RTT_PARTS = (*layout.RTT_BOUNDS_S, "above")
+_LAG_PARTS = (*layout.LAG_BOUNDS_S, "above")
 _WORDS: Mapping[str, Sequence[int]] = MappingProxyType(
     {
         "accepted": (Service.ACCEPTED,),
@@ -29,6 +31,8 @@ _WORDS: Mapping[str, Sequence[int]] = MappingProxyType(
         "received": (Service.RECEIVED, Service.DATAGRAM_BYTES_RECEIVED),
         "sent": (Service.SENT, Service.DATAGRAM_BYTES_SENT),
         "refused": tuple(range(Service.REFUSED, Service.REFUSED + len(layout.REFUSAL_REASONS))),
+        "rtt_count": tuple(range(Service.RTT_BUCKETS, Service.RTT_BUCKETS + len(_RTT_PARTS))),
+        "rtt_sum_ns": (Service.RTT_SUM_NS,),
     }
 )
 """The words of a service in a row that make up a figure."""
@@ -53,7 +57,8 @@ def record(runtime: Runtime) -> None:
         )
         for name, column in names.items()
     }
-    runtime.history.write(now_ns, sum_of(services.values()), services)
+    total = replace(sum_of(services.values()), **_lags(board, rows))
+    runtime.history.write(now_ns, total, services)
 
 
 def sum_of(parts: Iterable[Figures]) -> Figures:
@@ -68,6 +73,17 @@ def sum_of(parts: Iterable[Figures]) -> Figures:
             },
         )
     return total
+
+
+def _lags(board: Scoreboard, rows: Iterable[int]) -> dict[str, int]:
+    """How many turns of the loops of workers were measured, and their sum."""
+    count = total_ns = 0
+    for row in rows:
+        words = board.row(row)
+        buckets = words[Row.LAG_BUCKETS : Row.LAG_BUCKETS + len(_LAG_PARTS)].tolist()
+        count += sum(sane_cells(buckets))
+        total_ns += sane(words[Row.LAG_SUM_NS])
+    return {"lag_count": count, "lag_sum_ns": total_ns}
 
 
 def _sums(board: Scoreboard, words: Sequence[int], rows: Iterable[int], columns: int) -> list[int]:

@@ -83,7 +83,7 @@ NO_REQUEST = "the request is not of version 1"
 NO_CONFIG = "config must be a list of names of a file"
 NO_VERB = (
     "the verb must be one of stop, reload, status, workers, listeners, events, wait, deny,"
-    " undeny, denied, explain, connections, kick, try"
+    " undeny, denied, explain, connections, kick, pause, resume, drain, log-level, scale, try"
 )
 
 

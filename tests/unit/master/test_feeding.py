@@ -71,6 +71,7 @@ def master() -> Iterator[Master]:
     with running(CONFIG, Log(MemorySink().sink, "error", "json")) as runtime:
         ignore = SimpleNamespace(watch=lambda *_: None, forget=lambda _: None)
         runtime.loop = cast(Loop, ignore)
+        runtime.log.on_event = runtime.recent_events.note
         wire = Wire()
         child = Child(BIRTH, Slot(ChildKind.EXPORTER, "exporter", 0), 1, ChildPhase.READY, 0.0)
         channel = ChannelEnd(wire)

@@ -74,6 +74,19 @@ def test_sums_over_rows_and_services(runtime: Runtime) -> None:
     assert totals["refused"] == 8
 
 
+def test_times_are_sums_and_counts(runtime: Runtime) -> None:
+    """Of round-trip times and of the lags of loops; their quotients are means."""
+    put(runtime, 0, "echo", RTT_BUCKETS=2, RTT_SUM_NS=300)
+    put(runtime, 1, "daytime", RTT_BUCKETS=1, RTT_SUM_NS=50)
+    for row in range(2):
+        runtime.board.row(row)[Row.LAG_BUCKETS + 1] = 5
+        runtime.board.row(row)[Row.LAG_SUM_NS] = 70
+    record(runtime)
+    totals = sampled(runtime)
+    assert (totals["rtt_count"], totals["rtt_sum_ns"]) == (3, 350)
+    assert (totals["lag_count"], totals["lag_sum_ns"]) == (10, 140)
+
+
 def test_waiting_clients_are_of_their_service(runtime: Runtime) -> None:
     """The lengths of the accept queues, as the sweep has sampled them before."""
     for key, listener in runtime.deployment.listeners.opened.items():
