@@ -26,11 +26,11 @@ _TOTAL_RETRANSMITS = 100
 _NOT_SENT = 144
 _WAY_BYTES = _TOTAL_RETRANSMITS + 4
 _WAY = struct.Struct(f"={_RTT}xI{_TOTAL_RETRANSMITS - _RTT - 4}xI")
-_WayBuffer = ctypes.c_char * _WAY_BYTES
-"""Made here, because each forked process would make the type anew."""
 _TCP, _TCP_INFO = int(socket.IPPROTO_TCP), int(socket.TCP_INFO)
 
-_libc = ctypes.PyDLL(None, use_errno=True)
+# Both are made here: each session process would make them anew.
+_WayBuffer = ctypes.c_char * _WAY_BYTES
+_getsockopt = ctypes.PyDLL(None, use_errno=True).getsockopt
 
 
 def accept_queue(sock: socket.socket) -> tuple[int, int] | None:
@@ -135,7 +135,7 @@ class PeerWays:
         kernel has not measured a round trip, or is too old to tell.
         """
         self._length.value = _WAY_BYTES
-        if _libc.getsockopt(fd, _TCP, _TCP_INFO, self._buffer, self._pointer) != 0:
+        if _getsockopt(fd, _TCP, _TCP_INFO, self._buffer, self._pointer) != 0:
             return None
         if self._length.value < _WAY_BYTES:
             return None

@@ -48,7 +48,7 @@ class LastWays:
         self, ledger: Ledger, ask_kernel: Callable[[int], Way | None] | None = None
     ) -> None:
         self._ledger = ledger
-        self._ask_kernel = ask_kernel or PeerWays().ask
+        self._ask_kernel = ask_kernel
         self._next_at = -math.inf
 
     def ask(self, account: Account, fd: int, duration_s: float, now: float) -> Way | None:
@@ -63,6 +63,8 @@ class LastWays:
             stands_for += totals.unasked
             totals.unasked = 0
             self._next_at = now + APART_S
+        if self._ask_kernel is None:  # a session process needs it once, at its end
+            self._ask_kernel = PeerWays().ask
         way = self._ask_kernel(fd)
         if way is not None:
             self._ledger.last_way(account, way, stands_for)

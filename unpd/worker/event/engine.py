@@ -64,7 +64,8 @@ class EngineSetup:
     ``ended``: the ring for connections that have ended; None: nobody reads it.
     ``siblings``: the workers that share its listeners; None: it takes what it gets.
     ``alone``: nobody shares them, so that it never takes more than ``max_connections``.
-    ``counts_turns``: False if the row has no words for the times of turns.
+    ``counts_turns``: False for a session process: its row has no words for the times
+    of turns, and nobody reads from it since when its connection is open.
     ``hot_path``: False to serve small echoes on the general path, too. ``splices``:
     False for redirects that copy all bytes. ``batches``: False to receive and send a
     datagram a call. ``clock``: the monotonic clock.
@@ -109,7 +110,7 @@ class Engine:
         )
         self._times = TurnTimes(setup.row if setup.counts_turns else None)
         self._woken_at = self._shared.now
-        self._oldest = Oldest(terms, self._ledger)
+        self._oldest = Oldest(terms, self._ledger) if setup.counts_turns else None
         self._ended = setup.ended
         self._datagrams = _datagram_sockets(setup, self._shared)
         for datagrams in self._datagrams:
@@ -195,13 +196,19 @@ class Engine:
             for session in wheel.due(shared.now):
                 session.come_due()
         if intake.patrol_at <= shared.now:
-            intake.patrol()
-            self._oldest.look(self.sessions, shared.now)
-            self._write_ends()
-            shared.relay.release_if_unused()
-            shared.pipes.release_unused()
-            shared.refusals.flush(shared.now)
+            self._patrol()
         ledger.book()
+
+    def _patrol(self) -> None:
+        """Do what is done about once a second."""
+        shared = self._shared
+        self._intake.patrol()
+        if self._oldest is not None:
+            self._oldest.look(self.sessions, shared.now)
+        self._write_ends()
+        shared.relay.release_if_unused()
+        shared.pipes.release_unused()
+        shared.refusals.flush(shared.now)
 
     def _write_ends(self) -> None:
         if self._ended is not None:
