@@ -21,18 +21,12 @@ from unpd.cli.doctor.report import FIELDS as REPORT
 from unpd.cli.doctor.table import CHECKS
 from unpd.cli.parser import option_of
 from unpd.config.foreign import XINETD
+from unpd.control.answer_fields import AnswerField, paths
 from unpd.control.change_fields import HALT, LEVEL, SCALE
+from unpd.control.client_fields import CONNECTION, DENIAL, ENDED, EXPLAINED
 from unpd.control.page_fields import PAGE
 from unpd.control.reload_fields import PREVIEW, RELOADED
-from unpd.control.status_fields import (
-    CONNECTION,
-    DENIAL,
-    ENDED,
-    EXPLAINED,
-    STATUS,
-    StatusField,
-    paths,
-)
+from unpd.control.status_fields import STATUS
 from unpd.control.verb import Argument
 from unpd.control.verbs import VERBS
 from unpd.control.view_fields import EVENT
@@ -172,7 +166,7 @@ def page_fields() -> Iterator[str]:
     return _fields_of(PAGE)
 
 
-def _fields_of(fields: tuple[StatusField, ...]) -> Iterator[str]:
+def _fields_of(fields: tuple[AnswerField, ...]) -> Iterator[str]:
     yield ".Bl -tag -width Ds"
     for path, row in paths(fields):
         yield f".It Va {path} Pq {row.type}"

@@ -27,8 +27,8 @@ from tests.support.programs import (
 )
 from tests.support.waiting import until
 from unpd.cli.connections_text import _KEYS
+from unpd.control.client_fields import CONNECTION
 from unpd.control.client_verbs import SORT_KEYS
-from unpd.control.status_fields import CONNECTION
 from unpd.names import ChildKind
 
 ECHO = '[services.echo]\nlisten = ["tcp://127.0.0.1:0", "unix://{}"]\n'

@@ -15,7 +15,7 @@ from tests.support.ports import free_port
 from unpd.cli.dispatch import run_command
 from unpd.cli.doctor import process_facts
 from unpd.cli.doctor.report import FIELDS
-from unpd.control.status_fields import mismatch
+from unpd.control.answer_fields import mismatch
 from unpd.kernel.clock import clock
 from unpd.kernel.socket_diag import BoundSocket, bound_sockets
 from unpd.names import ExitCode

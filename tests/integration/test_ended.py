@@ -30,8 +30,9 @@ from tests.support.waiting import until
 from unpd.board.ended import EndedRing, RecentEnd, recent_ends
 from unpd.board.layout import MOST_ENDED, Ended, Ring, service_cells
 from unpd.cli.ended_text import _KEYS
+from unpd.control.answer_fields import mismatch
+from unpd.control.client_fields import ENDED, ENDED_PAGE
 from unpd.control.client_verbs import SORT_KEYS
-from unpd.control.status_fields import ENDED, ENDED_PAGE, mismatch
 from unpd.core.model import Child, Slot
 from unpd.kernel.tcp_info import Way
 from unpd.logs import Log

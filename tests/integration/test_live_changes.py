@@ -24,10 +24,10 @@ from tests.support.runtimes import running
 from tests.support.waiting import until
 from unpd.access.explain import REFUSED, WAITS
 from unpd.board.layout import Master
+from unpd.control.answer_fields import mismatch
 from unpd.control.change_fields import HALT
 from unpd.control.protocol import Request
 from unpd.control.server import PendingRequest
-from unpd.control.status_fields import mismatch
 from unpd.control.verb import VerbError
 from unpd.core.model import State
 from unpd.kernel.credentials import Credentials

@@ -23,8 +23,9 @@ from tests.support import ROOT, clients, faults
 from tests.support.launch import Launch
 from tests.support.operating import ask, refused_reload, reload, status
 from tests.support.waiting import until
+from unpd.control.answer_fields import AnswerField, mismatch
 from unpd.control.client import ANSWER_TIMEOUT_S
-from unpd.control.status_fields import STATUS, StatusField, mismatch
+from unpd.control.status_fields import STATUS
 
 ECHO = """
 [services.echo]
@@ -330,7 +331,7 @@ def fields_of(values: object) -> object:
     return fields_of(values[0]) if isinstance(values, list) and values else None
 
 
-def documented(fields: tuple[StatusField, ...]) -> object:
+def documented(fields: tuple[AnswerField, ...]) -> object:
     """Return the names of all fields of the table in the same form."""
     return {field.name: documented(field.fields) if field.fields else None for field in fields}
 
@@ -344,12 +345,12 @@ def test_the_status_has_the_fields_of_its_table(launch: Launch, tmp_path: Path) 
         daemon.metric_becomes(2, "unpd_connections_active", service="echo")
         reload(daemon, every_pool=True)
         drained = status(daemon)
-        assert mismatch(drained) == ""
+        assert mismatch(drained, STATUS) == ""
         assert [(old["generation"], old["connections"]) for old in drained["retired"]] == [(1, 2)]
         for pid in daemon.workers():
             os.kill(pid, signal.SIGKILL)
         found = until(lambda: _degraded(status(daemon)), 10.0, "a degraded status")
-    assert mismatch(found) == ""
+    assert mismatch(found, STATUS) == ""
     whole = {**drained, "degraded": found["degraded"]}
     assert fields_of(whole) == documented(STATUS)
 

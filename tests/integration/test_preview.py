@@ -15,8 +15,8 @@ from tests.support.runtimes import running
 from unpd import logs
 from unpd.config.host import this_host
 from unpd.config.load import loads
+from unpd.control.answer_fields import mismatch
 from unpd.control.reload_fields import PREVIEW
-from unpd.control.status_fields import mismatch
 from unpd.control.verb import VerbError
 from unpd.core.model import Child, Slot, State
 from unpd.master.children.kinds import wanted_children

@@ -15,8 +15,8 @@ from tests.support.daemon import Unpd
 from tests.support.launch import Launch
 from tests.support.operating import ask, reconfigure, reload, status
 from tests.support.waiting import until
+from unpd.control.answer_fields import mismatch
 from unpd.control.reload_fields import PREVIEW
-from unpd.control.status_fields import mismatch
 from unpd.core.converge import MAX_RETIRED_GENERATIONS
 
 ECHO = """

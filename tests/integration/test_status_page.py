@@ -16,8 +16,8 @@ from tests.support.daemon import Unpd
 from tests.support.launch import Launch
 from tests.support.operating import reload
 from tests.support.waiting import until
+from unpd.control.answer_fields import mismatch
 from unpd.control.page_fields import PAGE
-from unpd.control.status_fields import mismatch
 
 LIMITED = """
 [services.echo]

@@ -14,7 +14,7 @@ from tests.support.daemon import Unpd
 from tests.support.launch import Launch
 from tests.support.operating import ask, status
 from tests.support.waiting import until
-from unpd.control.status_fields import mismatch
+from unpd.control.answer_fields import mismatch
 from unpd.control.view_fields import LISTENER, LISTENERS, WORKERS
 from unpd.kernel.procfs import usage
 

@@ -16,8 +16,8 @@ from tests.support.exporter import make_page
 from unpd.board import layout, memory
 from unpd.board.active import active_by_service, count_active
 from unpd.board.memory import Entry, Scoreboard
+from unpd.control.answer_fields import mismatch
 from unpd.control.page_fields import PAGE
-from unpd.control.status_fields import mismatch
 from unpd.metrics.labels import Labels, ListenerLabels, Server, TargetLabels
 from unpd.metrics.messages import Request
 from unpd.metrics.page.snapshot import Sources

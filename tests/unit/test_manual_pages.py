@@ -21,8 +21,10 @@ from unpd.config.access_lists import AccessList
 from unpd.config.control import Control
 from unpd.config.foreign import INSTEAD, XINETD
 from unpd.config.schema import COMMON_KEYS, Daemon, LogConfig, Metrics, Pool, ServiceConfig
+from unpd.control.answer_fields import paths
+from unpd.control.client_fields import DENIAL
 from unpd.control.reload_fields import PREVIEW, RELOADED
-from unpd.control.status_fields import DENIAL, paths
+from unpd.control.status_fields import STATUS
 from unpd.control.verb import Verb
 from unpd.control.verbs import VERBS
 from unpd.log_events.table import EVENTS
@@ -217,7 +219,7 @@ def test_the_fields_of_the_status_are_those_of_the_table() -> None:
     other.
     """
     assert [label for label, _ in items(section(UNPD, "STATUS"), "Va")] == [
-        f"{path} Pq {row.type}" for path, row in paths()
+        f"{path} Pq {row.type}" for path, row in paths(STATUS)
     ]
 
 

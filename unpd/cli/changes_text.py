@@ -1,7 +1,7 @@
 """The texts that ``unpd pause``, ``resume``, ``drain``, ``log-level`` and ``scale``
 print for people.
 
-Called by unpd.cli.verbs and unpd.cli.draining with answers that have every field of
+Called by the commands and unpd.cli.draining with answers that have every field of
 their tables in :mod:`unpd.control.change_fields`. Raises nothing.
 """
 

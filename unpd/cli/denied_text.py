@@ -1,7 +1,7 @@
 """The texts that ``unpd deny``, ``unpd undeny`` and ``unpd denied`` print for people.
 
-Called by unpd.cli.verbs with answers that have every field of their tables in
-:mod:`unpd.control.status_fields`. Raises nothing.
+Called by the commands with answers that have every field of their tables in
+:mod:`unpd.control.client_fields`. Raises nothing.
 """
 
 from collections.abc import Sequence

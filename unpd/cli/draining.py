@@ -1,7 +1,7 @@
 """The wait of ``unpd drain`` until the open connections of a service have ended.
 
 Asks for the status every PAUSE_S. On a terminal it shows how many connections are left,
-on one line of standard error. Called by unpd.cli.verbs. Errors: UnpdError from the
+on one line of standard error. Called by the commands. Errors: UnpdError from the
 daemon, and if the service was resumed meanwhile, or is gone.
 """
 

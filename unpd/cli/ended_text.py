@@ -1,7 +1,7 @@
 """The text that ``unpd connections --ended`` prints for people.
 
-Called by unpd.cli.verbs with answers that have every field of their table in
-:mod:`unpd.control.status_fields`. Raises nothing.
+Called by the commands with answers that have every field of their table in
+:mod:`unpd.control.client_fields`. Raises nothing.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,13 +1,13 @@
 """The lines that ``unpd events`` prints, for people and for programs.
 
-Called by unpd.cli.verbs with answers that have every field of
+Called by the commands with answers that have every field of
 :data:`unpd.control.view_fields.EVENTS`. Raises nothing.
 """
 
 import json
 from typing import Any
 
-from unpd.control.status_fields import SCHEMA
+from unpd.control.answer_fields import SCHEMA
 
 Values = dict[str, Any]
 

@@ -1,7 +1,7 @@
 """The text that ``unpd explain`` prints for people, and the explanation from the rules
 of a configuration file alone.
 
-Called by unpd.cli.verbs. Errors: UnpdError about the file, the service or the peer.
+Called by the commands. Errors: UnpdError about the file, the service or the peer.
 """
 
 from pathlib import Path

@@ -1,6 +1,6 @@
 """The text that ``unpd reload --dry-run`` prints: what a reload would change.
 
-Called by unpd.cli.verbs with a preview that has every field of
+Called by the commands with a preview that has every field of
 :data:`unpd.control.reload_fields.PREVIEW`. Pure. Raises nothing. The text is bounded:
 MAX_LINES lines about keys, about pools and about processes, and a few more.
 """

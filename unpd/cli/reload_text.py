@@ -1,15 +1,15 @@
 """The text that ``unpd reload`` prints for people: what the reload has changed, and
 what the daemon logged meanwhile.
 
-Called by unpd.cli.verbs with the answer of the daemon. Pure. Raises nothing. The text
+Called by the commands with the answer of the daemon. Pure. Raises nothing. The text
 has at most MAX_LINES lines about pools, MAX_LOG_LINES of the log, and four more.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from unpd.control.reload_fields import RELOADED
-from unpd.control.status_fields import CHANGES, SCHEMA, mismatch
+from unpd.control.answer_fields import SCHEMA, mismatch
+from unpd.control.reload_fields import CHANGES, RELOADED
 from unpd.names import ReloadResult, kind_words
 
 MAX_LINES = 12

@@ -1,6 +1,6 @@
 """The text that ``unpd status`` prints for people.
 
-Called by unpd.cli.verbs with a status that has every field of
+Called by the commands with a status that has every field of
 :data:`unpd.control.status_fields.STATUS`. Calls unpd.cli.workers_text for the tables of
 listeners and processes. Pure. Raises nothing.
 """

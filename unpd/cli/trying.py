@@ -6,10 +6,12 @@ Called by :mod:`unpd.cli.verbs`. Calls the control socket; without a daemon
 """
 
 import argparse
+import contextlib
 import json
 import socket
 from typing import Any
 
+from unpd.cli.asking import connect, request_of
 from unpd.cli.configured import config_path
 from unpd.cli.output import complain
 from unpd.control.client import ControlClient, NotRunningError
@@ -21,7 +23,17 @@ MAX_LINE_BYTES = 4096
 STANDARD = (0, 1, 2)
 
 
-def by_daemon(client: ControlClient, request: Request) -> int:
+def try_(args: argparse.Namespace) -> int:
+    """``unpd try``: by the daemon, or without one by this command itself."""
+    try:
+        client = connect(args)
+    except NotRunningError as error:
+        return _by_itself(args, error)
+    with contextlib.closing(client):
+        return _by_daemon(client, request_of(args))
+
+
+def _by_daemon(client: ControlClient, request: Request) -> int:
     """Have the daemon start the program, and wait for its end. An interrupt ends this
     command, and with it the program.
     """
@@ -36,7 +48,7 @@ def by_daemon(client: ControlClient, request: Request) -> int:
     return _tell(json.loads(line))
 
 
-def by_itself(args: argparse.Namespace, error: NotRunningError) -> int:
+def _by_itself(args: argparse.Namespace, error: NotRunningError) -> int:
     """Start the program without a daemon, and say what differs."""
     from unpd.cli import alone  # noqa: PLC0415 - with a daemon, nobody needs pydantic
 

@@ -1,7 +1,7 @@
 """The tables that ``unpd workers`` and ``unpd listeners`` print for people, and the
 words for amounts that the status has too.
 
-Called by unpd.cli.verbs, and by unpd.cli.status_text, with answers that have every
+Called by the commands, and by unpd.cli.status_text, with answers that have every
 field of their tables in :mod:`unpd.control.view_fields`. Pure. Raises nothing.
 """
 

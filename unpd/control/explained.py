@@ -1,7 +1,7 @@
 """An explanation of a decision as the fields of an answer.
 
 Called by the master and, for rules alone, by the command line.
-:data:`unpd.control.status_fields.EXPLAINED` describes the fields.
+:data:`unpd.control.client_fields.EXPLAINED` describes the fields.
 """
 
 from collections.abc import Iterable, Mapping

@@ -1,43 +1,58 @@
 """The fields of what ``unpd reload --json`` prints, one row each, with and without
---dry-run (:mod:`unpd.control.status_fields`).
+--dry-run (:mod:`unpd.control.answer_fields`).
 """
 
-from unpd.control.status_fields import CHANGES, SCHEMA, StatusField
-from unpd.names import ChildKind, ReloadResult
+from unpd.control.answer_fields import SCHEMA, AnswerField
+from unpd.names import ChildKind, PoolOutcome, ReloadResult
 
+_POOLS = (
+    AnswerField("kind", "text", f"{' or '.join(ChildKind)}."),
+    AnswerField("pool", "text", "The name of the pool."),
+    AnswerField("outcome", "text", f"{', '.join(PoolOutcome)}."),
+    AnswerField("children", "integer", "How many processes of this kind it wants now."),
+    AnswerField("generation", "integer", "The generation of the pool."),
+)
+CHANGES = (
+    AnswerField("pools", "list", "The pools of the old and of the new file.", fields=_POOLS),
+    AnswerField("services_added", "list", "The names of the services that were added."),
+    AnswerField("services_removed", "list", "The names of those that were removed."),
+    AnswerField("listeners_opened", "list", "The addresses that were opened."),
+    AnswerField("listeners_closed", "list", "The addresses that were closed."),
+)
+"""The fields of ``changes`` in the answer to ``reload``."""
 RELOADED = (
-    StatusField("schema", "integer", f"The number of this list of fields: {SCHEMA}."),
-    StatusField("result", "text", f"{' or '.join(ReloadResult)}."),
-    StatusField("reason", "text", "Why the reload was refused; empty after a success."),
-    StatusField(
+    AnswerField("schema", "integer", f"The number of this list of fields: {SCHEMA}."),
+    AnswerField("result", "text", f"{' or '.join(ReloadResult)}."),
+    AnswerField("reason", "text", "Why the reload was refused; empty after a success."),
+    AnswerField(
         "generation",
         "integer",
         "The generation that serves now.",
         "the reload was refused",
     ),
-    StatusField("changes", "object", "What was changed.", "the reload was refused", CHANGES),
-    StatusField("log", "list", "The lines that the main process logged meanwhile."),
-    StatusField("log_left_out", "integer", "How many lines of them are left out."),
+    AnswerField("changes", "object", "What was changed.", "the reload was refused", CHANGES),
+    AnswerField("log", "list", "The lines that the main process logged meanwhile."),
+    AnswerField("log_left_out", "integer", "How many lines of them are left out."),
 )
 """What ``unpd reload --json`` prints."""
 _KEYS = (
-    StatusField("key", "text", "The key, such as daemon.grace_s."),
-    StatusField("before", "text", "Its value, as TOML; empty for none."),
-    StatusField("after", "text", "The value in the file; empty for none."),
+    AnswerField("key", "text", "The key, such as daemon.grace_s."),
+    AnswerField("before", "text", "Its value, as TOML; empty for none."),
+    AnswerField("after", "text", "The value in the file; empty for none."),
 )
 _REPLACED = (
-    StatusField("kind", "text", f"{' or '.join(ChildKind)}."),
-    StatusField("pool", "text", "The name of its pool."),
-    StatusField("index", "integer", "Its place in the pool, from 0."),
-    StatusField(
+    AnswerField("kind", "text", f"{' or '.join(ChildKind)}."),
+    AnswerField("pool", "text", "The name of its pool."),
+    AnswerField("index", "integer", "Its place in the pool, from 0."),
+    AnswerField(
         "service",
         "text",
         "The service that it alone serves.",
         "every child of this kind in the pool serves the same",
     ),
-    StatusField("pid", "integer", "The process.", "it has just been reaped"),
-    StatusField("connections", "integer", "How many connections it has now."),
-    StatusField(
+    AnswerField("pid", "integer", "The process.", "it has just been reaped"),
+    AnswerField("connections", "integer", "How many connections it has now."),
+    AnswerField(
         "drain_s",
         "number",
         "For how many seconds these may go on.",
@@ -45,23 +60,23 @@ _REPLACED = (
     ),
 )
 PREVIEW = (
-    StatusField("schema", "integer", f"The number of this list of fields: {SCHEMA}."),
-    StatusField("generation", "integer", "The generation that serves now."),
-    StatusField("warnings", "list", "The warnings about the file."),
-    StatusField(
+    AnswerField("schema", "integer", f"The number of this list of fields: {SCHEMA}."),
+    AnswerField("generation", "integer", "The generation that serves now."),
+    AnswerField("warnings", "list", "The warnings about the file."),
+    AnswerField(
         "restart",
         "list",
         "The keys that only a restart can change; a reload is refused because of them.",
     ),
-    StatusField("keys", "list", "The keys that differ.", fields=_KEYS),
-    StatusField("services_added", "list", "The names of the services that would come."),
-    StatusField("services_removed", "list", "The names of those that would go."),
-    StatusField("services_changed", "list", "The names of those with keys that differ."),
-    StatusField("listeners_opened", "list", "The addresses that would be opened."),
-    StatusField("listeners_closed", "list", "The addresses that would be closed."),
-    StatusField("listeners_changed", "list", "The addresses with other options."),
-    StatusField("pools", "list", "What would become of each pool.", fields=CHANGES[0].fields),
-    StatusField(
+    AnswerField("keys", "list", "The keys that differ.", fields=_KEYS),
+    AnswerField("services_added", "list", "The names of the services that would come."),
+    AnswerField("services_removed", "list", "The names of those that would go."),
+    AnswerField("services_changed", "list", "The names of those with keys that differ."),
+    AnswerField("listeners_opened", "list", "The addresses that would be opened."),
+    AnswerField("listeners_closed", "list", "The addresses that would be closed."),
+    AnswerField("listeners_changed", "list", "The addresses with other options."),
+    AnswerField("pools", "list", "What would become of each pool.", fields=CHANGES[0].fields),
+    AnswerField(
         "replaced", "list", "The processes that would be replaced or end.", fields=_REPLACED
     ),
 )

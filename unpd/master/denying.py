@@ -78,7 +78,7 @@ def denied(runtime: Runtime, pending: PendingRequest) -> Mapping[str, Any]:
 
 
 def described(runtime: Runtime, denial: Denial) -> dict[str, Any]:
-    """A denial in an answer, as :data:`unpd.control.status_fields.DENIAL` has it."""
+    """A denial in an answer, as :data:`unpd.control.client_fields.DENIAL` has it."""
     epoch_s = runtime.deny_list.epoch_s(time.time() - now())
     return {
         "network": str(denial.network),

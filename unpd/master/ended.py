@@ -89,7 +89,7 @@ def _is_meant(entry: EndedEntry, service: str, selection: Selection) -> bool:
 
 
 def _row(entry: EndedEntry, service: str, now_ns: int) -> dict[str, Any]:
-    """An end, as :data:`unpd.control.status_fields.ENDED` has it."""
+    """An end, as :data:`unpd.control.client_fields.ENDED` has it."""
     return {
         "service": service,
         "peer": reports.shown(address_text(entry.peer)),

@@ -18,9 +18,10 @@ from functools import partial
 from typing import Any
 
 from unpd.access.network import Network
+from unpd.control.answer_fields import mismatch
+from unpd.control.client_fields import CONNECTION
 from unpd.control.server import PendingRequest
 from unpd.control.spans import span_s
-from unpd.control.status_fields import CONNECTION, mismatch
 from unpd.control.verb import VerbError
 from unpd.core.model import Slot
 from unpd.core.policy import policy_of

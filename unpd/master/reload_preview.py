@@ -19,8 +19,8 @@ from unpd.board.columns import ColumnsExhaustedError
 from unpd.config.differences import changed_keys
 from unpd.config.plan import restart_needed
 from unpd.config.schema import Config
+from unpd.control.answer_fields import SCHEMA
 from unpd.control.reload_fields import PREVIEW
-from unpd.control.status_fields import SCHEMA
 from unpd.control.verb import VerbError
 from unpd.core.model import Child, State, Wanted, pool_changes
 from unpd.errors import UnpdError

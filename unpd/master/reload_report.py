@@ -1,7 +1,7 @@
 """What a reload that succeeded has changed, for its answer and its log line.
 
 Made by the performers, and kept in :class:`unpd.master.runtime.Runtime`. The fields of
-the answer are those of :data:`unpd.control.status_fields.CHANGES`, which a test
+the answer are those of :data:`unpd.control.reload_fields.CHANGES`, which a test
 compares. Pure. Raises nothing.
 """
 

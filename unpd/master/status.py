@@ -19,7 +19,7 @@ from unpd.board import layout
 from unpd.board.active import accepted_in_row, count_active, count_in_row
 from unpd.board.layout import Row
 from unpd.board.memory import sane
-from unpd.control.status_fields import SCHEMA
+from unpd.control.answer_fields import SCHEMA
 from unpd.core.model import Child, State
 from unpd.core.policy import policy_of
 from unpd.core.readiness import is_ready, throttled, unready_pools, unready_slots

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from unpd.cli.asking import request_of
 from unpd.cli.parser import make_parser, option_of
 from unpd.cli.parser import parse as command_line
-from unpd.cli.verbs import COMMANDS, request_of
+from unpd.cli.verbs import COMMANDS
 from unpd.control.protocol import Request, decode_request, encode_request
 from unpd.control.verbs import VERBS
 

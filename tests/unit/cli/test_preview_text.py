@@ -6,8 +6,8 @@ import pytest
 
 from unpd.cli.preview_text import as_text
 from unpd.cli.reload_text import MAX_LINES
+from unpd.control.answer_fields import mismatch
 from unpd.control.reload_fields import PREVIEW
-from unpd.control.status_fields import mismatch
 
 NOTHING: dict[str, Any] = {
     **{field.name: [] for field in PREVIEW},

@@ -12,8 +12,8 @@ from unpd.cli.reload_text import (
     as_text,
     log_lines,
 )
-from unpd.control.reload_fields import RELOADED
-from unpd.control.status_fields import CHANGES, mismatch
+from unpd.control.answer_fields import mismatch
+from unpd.control.reload_fields import CHANGES, RELOADED
 
 
 def pool(outcome: str, name: str = "default", kind: str = "worker", children: int = 2) -> Any:

@@ -10,9 +10,10 @@ import pytest
 
 from unpd.access.denials import DenialError
 from unpd.access.network import Network
+from unpd.control.answer_fields import mismatch
+from unpd.control.client_fields import DENIED, DENY, UNDENY
 from unpd.control.protocol import MAX_ANSWER_BYTES, Request, encode_answer
 from unpd.control.server import PendingRequest
-from unpd.control.status_fields import DENIED, DENY, UNDENY, mismatch
 from unpd.core.model import Child, Slot
 from unpd.kernel.credentials import Credentials
 from unpd.master import denying, kicking

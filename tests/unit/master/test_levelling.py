@@ -7,10 +7,10 @@ from typing import Any, cast
 import pytest
 
 from tests.support.memory_sink import MemorySink
+from unpd.control.answer_fields import mismatch
 from unpd.control.change_fields import LEVEL
 from unpd.control.protocol import Request
 from unpd.control.server import PendingRequest
-from unpd.control.status_fields import mismatch
 from unpd.control.verb import VerbError
 from unpd.core.model import Child, Slot
 from unpd.kernel.credentials import Credentials

@@ -5,9 +5,9 @@ from typing import Any, cast
 
 import pytest
 
+from unpd.control.answer_fields import mismatch
 from unpd.control.protocol import MAX_ANSWER_BYTES, Request, encode_answer
 from unpd.control.server import PendingRequest
-from unpd.control.status_fields import mismatch
 from unpd.control.verb import VerbError
 from unpd.control.view_fields import EVENT, EVENTS
 from unpd.kernel.credentials import Credentials

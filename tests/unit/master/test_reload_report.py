@@ -1,6 +1,7 @@
 """What a reload has changed, in its answer and its log line."""
 
-from unpd.control.status_fields import CHANGES, mismatch
+from unpd.control.answer_fields import mismatch
+from unpd.control.reload_fields import CHANGES
 from unpd.core.model import PoolChange
 from unpd.master.reload_report import LISTED, ReloadReport, listed
 from unpd.names import ChildKind, PoolOutcome

@@ -18,8 +18,8 @@ from unpd.board import layout, memory
 from unpd.board.history import Figures, HistoryWriter
 from unpd.board.layout import Master, Row, Service
 from unpd.board.memory import Entry, Scoreboard
+from unpd.control.answer_fields import AnswerField, mismatch
 from unpd.control.page_fields import PAGE
-from unpd.control.status_fields import StatusField, mismatch
 from unpd.loop import now
 from unpd.metrics.labels import Server
 from unpd.metrics.messages import Page
@@ -108,7 +108,7 @@ def site() -> Iterator[Site]:
     os.close(fd)
 
 
-def names(fields: tuple[StatusField, ...]) -> set[str]:
+def names(fields: tuple[AnswerField, ...]) -> set[str]:
     """The names of fields."""
     return {one.name for one in fields}
 
@@ -122,7 +122,7 @@ def test_json_has_the_fields_of_the_table(site: Site) -> None:
     site.event("child.reaped", kind="worker", slot="default/0", pid=3999, ended="exit code 1")
     site.writer.write(int(NOW_S * layout.NS), Figures(open=1), {1: Figures(open=1)})
 
-    def compare(values: Any, fields: tuple[StatusField, ...]) -> None:
+    def compare(values: Any, fields: tuple[AnswerField, ...]) -> None:
         for one in values if isinstance(values, list) else [values]:
             assert set(one) == names(fields)
             for child in fields:

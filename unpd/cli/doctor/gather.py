@@ -25,9 +25,10 @@ from unpd.config.list_checks import list_files
 from unpd.config.load import Loaded
 from unpd.config.schema import Config
 from unpd.config.source import names_of
+from unpd.control.answer_fields import mismatch
 from unpd.control.client import ControlClient, NotRunningError
 from unpd.control.protocol import Request
-from unpd.control.status_fields import STATUS, mismatch
+from unpd.control.status_fields import STATUS
 from unpd.errors import ConfigError, UnpdError
 from unpd.kernel import likeness, privileges, procnet, socket_diag
 from unpd.kernel.clock import Clock, clock

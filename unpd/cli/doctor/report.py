@@ -11,35 +11,35 @@ from typing import Any
 from unpd.cli.doctor.facts import Facts, UnknownFactError
 from unpd.cli.doctor.finding import Check, Finding
 from unpd.cli.doctor.table import CHECKS
-from unpd.control.status_fields import SCHEMA, StatusField
+from unpd.control.answer_fields import SCHEMA, AnswerField
 
 FIELDS = (
-    StatusField("schema", "integer", f"The number of this list of fields: {SCHEMA}."),
-    StatusField("daemon", "integer", "The main process of the daemon.", "none was asked"),
-    StatusField(
+    AnswerField("schema", "integer", f"The number of this list of fields: {SCHEMA}."),
+    AnswerField("daemon", "integer", "The main process of the daemon.", "none was asked"),
+    AnswerField(
         "findings",
         "list",
         "What is wrong.",
         fields=(
-            StatusField("check", "text", f"{', '.join(check.name for check in CHECKS)}."),
-            StatusField("subject", "text", "The key, file, address or setting."),
-            StatusField("problem", "text", "A sentence."),
-            StatusField("found", "text", "The figure."),
-            StatusField("right", "text", "The one that would be right."),
-            StatusField("mend", "text", "The command or the key that changes it."),
-            StatusField("note", "boolean", "Whether it does not change the exit code."),
+            AnswerField("check", "text", f"{', '.join(check.name for check in CHECKS)}."),
+            AnswerField("subject", "text", "The key, file, address or setting."),
+            AnswerField("problem", "text", "A sentence."),
+            AnswerField("found", "text", "The figure."),
+            AnswerField("right", "text", "The one that would be right."),
+            AnswerField("mend", "text", "The command or the key that changes it."),
+            AnswerField("note", "boolean", "Whether it does not change the exit code."),
         ),
     ),
-    StatusField(
+    AnswerField(
         "not_checked",
         "list",
         "The checks that could not be made.",
         fields=(
-            StatusField("check", "text", "The check, or daemon: it could not be asked."),
-            StatusField("reason", "text", "Why."),
+            AnswerField("check", "text", "The check, or daemon: it could not be asked."),
+            AnswerField("reason", "text", "Why."),
         ),
     ),
-    StatusField("checked", "integer", "How many checks were made."),
+    AnswerField("checked", "integer", "How many checks were made."),
 )
 """What ``unpd doctor --json`` prints."""
 

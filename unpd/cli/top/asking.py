@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from unpd.cli.top.answers import Answer
+from unpd.control.answer_fields import mismatch
 from unpd.control.client import ANSWER_TIMEOUT_S
 from unpd.control.protocol import (
     MAX_ANSWER_BYTES,
@@ -21,7 +22,7 @@ from unpd.control.protocol import (
     decode_answer,
     encode_request,
 )
-from unpd.control.status_fields import mismatch
+from unpd.control.status_fields import STATUS
 from unpd.errors import PrivilegeError
 from unpd.json_lines import LineBuffer, LineError
 
@@ -123,7 +124,7 @@ class Asker:
             self._failed(f"the daemon refuses: {answer.get('reason')}")
             return None
         status: Any = answer.get("status")
-        if wrong := mismatch(status):
+        if wrong := mismatch(status, STATUS):
             self._failed(f"the answer has no usable field {wrong}: another version of unpd answers")
             return None
         self.trouble = ""

@@ -24,7 +24,8 @@ from unpd.cli.top.tables import (
     make_tables,
 )
 from unpd.cli.top.view import KEYS, View
-from unpd.control.status_fields import STATUS, StatusField
+from unpd.control.answer_fields import AnswerField
+from unpd.control.status_fields import STATUS
 
 GAP = "  "
 HINTS = "? help  q leave  s sort  r reverse  / filter  p pause  enter details"
@@ -160,7 +161,7 @@ def _details(view: View, tables: tuple[Table, ...]) -> Iterator[Line]:
                     yield from _field(name, value, known.get(name))
 
 
-def _field(name: str, value: object, field: StatusField | None) -> Iterator[Line]:
+def _field(name: str, value: object, field: AnswerField | None) -> Iterator[Line]:
     if isinstance(value, list):
         yield (Span(f"{name}:", "head"),)
         for each in value:

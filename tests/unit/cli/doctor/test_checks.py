@@ -14,7 +14,7 @@ from unpd.cli.doctor.finding import Finding
 from unpd.cli.doctor.limits import needed_processes
 from unpd.cli.doctor.report import FIELDS, as_fields, as_text, examine
 from unpd.cli.doctor.table import CHECKS
-from unpd.control.status_fields import mismatch
+from unpd.control.answer_fields import mismatch
 from unpd.kernel.clock import Clock
 from unpd.kernel.socket_diag import BoundSocket
 
