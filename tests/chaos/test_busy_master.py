@@ -1,0 +1,61 @@
+"""The master while many ask for much: no turn of its loop lasts long."""
+
+import contextlib
+import json
+import socket
+
+import pytest
+
+from tests.support import clients
+from tests.support.counts import wait_active
+from tests.support.daemon import Unpd
+from tests.support.launch import Launch
+from tests.support.operating import status
+from tests.support.scale import many
+from tests.support.waiting import until
+
+LAG = "unpd_loop_lag_seconds"
+LONG = "0.5"
+"""A bound of the histogram: much more than 20 ms, because other processes run too."""
+
+
+def long_turns(unpd: Unpd) -> float:
+    """How many turns of the master's loop were long."""
+    short = unpd.total(f"{LAG}_bucket", kind="master", le=LONG)
+    return unpd.total(f"{LAG}_count", kind="master") - short
+
+
+@pytest.mark.slow
+def test_a_list_of_thousands_of_connections_comes_in_short_turns(launch: Launch) -> None:
+    """10,000 connections (fewer in the default run) in 16 workers are listed while the
+    master does its work.
+    """
+    count = many(10_000, at_least=2000)
+    unpd = launch(
+        "[pools.default]\nworkers = 16\n"
+        f'[services.echo]\nlisten = ["tcp://127.0.0.1:0"]\nmax_connections = {count}\n'
+    )
+    with clients.idle(unpd.address("echo"), count):
+        wait_active(unpd, count, timeout_s=60.0)
+        before = long_turns(unpd)
+        done = unpd.run("connections", "--json", "--control", str(unpd.control), timeout_s=120.0)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert len(json.loads(done.stdout)["connections"]) == count
+        assert long_turns(unpd) == before
+
+
+def test_a_thousand_control_clients_hold_nobody_up(launch: Launch) -> None:
+    """The daemon keeps as many as it has room for, and closes the others. It serves
+    meanwhile, and answers when they have gone.
+    """
+    unpd = launch('[services.echo]\nlisten = ["tcp://127.0.0.1:0"]\n')
+    before = long_turns(unpd)
+    with contextlib.ExitStack() as stack:
+        for _ in range(1000):
+            sock = stack.enter_context(socket.socket(socket.AF_UNIX))
+            sock.settimeout(10.0)
+            sock.connect(str(unpd.control))
+            sock.setblocking(False)
+        assert clients.converse(unpd.address("echo"), b"hello") == b"hello"
+    until(lambda: status(unpd)["ready"], 10.0, "an answer about the state")
+    assert long_turns(unpd) == before
