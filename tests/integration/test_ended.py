@@ -339,7 +339,9 @@ class Scene:
             socket.AF_INET.to_bytes(2, "little") + b"\0\7" + bytes(known.get("host", (10, 0, 0, 1)))
         )
         ended_at = now() - 5000.0 + at
-        return self.words, peer, EndCause.DONE, ended_at, 2.0, int(at), 0, known.get("way")
+        return RecentEnd(
+            self.words, peer, EndCause.DONE, ended_at, 2.0, int(at), 0, known.get("way")
+        )
 
     def write(self, ring: EndedRing, *ends: RecentEnd) -> None:
         """The child writes some."""
@@ -403,8 +405,12 @@ def test_many_ends_come_in_pages(scene: Scene) -> None:
     ring = scene.child(4)
     at = scene.end(4000)
     scene.write(ring, *(at for _ in range(300)))
-    assert len(scene.page()["ended"]) == 300
+    page = scene.page()
+    assert [one["received"] for one in page["ended"]] == [4000] * ended.PAGE
+    second = scene.page(page["next"])["ended"]
+    assert [one["received"] for one in second[:101]] == [4000] * 100 + [1800]
     assert len(scene.all()) == MOST_ENDED
+    assert scene.all().count(4000) == 300
 
 
 def test_filters_choose_among_the_last(scene: Scene) -> None:
@@ -426,16 +432,32 @@ def test_the_dead_leave_no_more_than_the_list_may_have(scene: Scene) -> None:
     assert scene.all() == list(range(3599, 3599 - MOST_ENDED, -1))
 
 
-@pytest.mark.parametrize(
-    ("word", "value"),
-    [
-        (Ended.WORDS, 5),
-        (Ended.CAUSE, 99),
-        (Ended.RECEIVED, 2**63),
-        (Ended.DURATION_NS, 2**64 - 1),
-        (Ended.ENDED_NS, 2**62),
-    ],
-)
+FORGED = [
+    (Ended.CAUSE, 99),
+    (Ended.RECEIVED, 2**63),
+    (Ended.DURATION_NS, 2**64 - 1),
+    (Ended.ENDED_NS, 2**62 - 1),
+]
+
+
+@pytest.mark.parametrize(("word", "value"), FORGED)
+def test_a_dead_forger_displaces_no_other_end(scene: Scene, word: int, value: int) -> None:
+    """A child that filled its ring with entries that no honest child writes: those of
+    others that die later are kept.
+    """
+    forger = scene.child(1)
+    scene.write(forger, *(scene.end(number) for number in range(MOST_ENDED)))
+    for number in range(MOST_ENDED):
+        forger.words[Ring.ENTRIES + number * Ended.size + word] = value
+    honest = scene.child(2)
+    scene.write(honest, scene.end(1), scene.end(2))
+    for birth, ring in ((1, forger), (2, honest)):
+        ended.keep(scene.runtime, ring)
+        del scene.runtime.processes[birth]
+    assert scene.all() == [2, 1]
+
+
+@pytest.mark.parametrize(("word", "value"), [(Ended.WORDS, 5), *FORGED])
 def test_a_forged_entry_is_not_listed(scene: Scene, word: int, value: int) -> None:
     """The others of that child are."""
     ring = scene.child(1)

@@ -2,13 +2,18 @@
 master alone.
 
 The master makes a ring before it forks a child that serves, and then keeps it out of
-the children that it forks later: none of them sees the clients of another one. The
-child writes its ends into it about once a second, and when it exits; so the end of a
-connection costs one append to a deque, and of a flood only the last are ever written.
-The master reads the rings of the children that live, and keeps the last entries of
-those that have died (:mod:`unpd.master.ended`).
+the children that it forks later: none of them sees the clients of another one. Such a
+child has nothing at the ring's addresses, so it must not free the EndedRing that it got
+with the fork, or read it: the kernel may have put other memory there. The child that
+owns the ring writes its ends into it about once a second, and when it exits; so the end
+of a connection costs one append to a deque, and of a flood only the last are ever
+written. The master reads the rings of the children that live, and keeps the last
+entries of those that have died (:mod:`unpd.master.ended`).
 
-:class:`unpd.board.layout.Ended` names the words of an entry. An entry is complete
+:class:`unpd.board.layout.Ended` names the words of an entry. Its time is of the clock
+since boot, which goes on while the machine sleeps (CLOCK_BOOTTIME in
+clock_gettime(2)). A process notes the end on the monotonic clock of its loop; the
+difference of the two is asked when the entry is written. An entry is complete
 before the count that makes it valid; a reader drops one that was overwritten meanwhile.
 A hostile child can write any number: the reader checks each.
 
@@ -18,6 +23,7 @@ that is killed takes with it the ends of its last second.
 
 import mmap
 import struct
+import time
 from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -33,12 +39,27 @@ _CAUSES = {cause: number for number, cause in enumerate(END_CAUSES)}
 _COUNT, _ENTRIES, _SIZE = Ring.COUNT, Ring.ENTRIES, Ended.size
 _ENTRY = struct.Struct(f"=8Q{PEER_BYTES}s")
 
-RecentEnd = tuple[int, bytes, EndCause, float, float, int, int, Way | None]
-"""An end as a child notes it: where the words of its service start in a row, the
-client's sockaddr, the cause, when it was (monotonic seconds), how long the connection
-lasted, its bytes received and sent, and the way to the client, None if that is not
-known. No dataclass, because it is made for each connection.
-"""
+
+class RecentEnd(NamedTuple):
+    """An end as a process notes it. ``words``: where those of its service start in a
+    row. ``peer``: the client's sockaddr. ``ended_at``: monotonic seconds. ``way``: None
+    if it is not known. ``lost``: how many connections a dead child has left open, for
+    which this end stands; 0: it is the end of one connection.
+
+    No dataclass, because one is made for each connection.
+    """
+
+    words: int
+    peer: bytes
+    cause: EndCause
+    ended_at: float
+    duration_s: float
+    received: int
+    sent: int
+    way: Way | None
+    lost: int = 0
+
+
 RecentEnds = deque[RecentEnd]
 
 
@@ -50,7 +71,7 @@ def recent_ends() -> RecentEnds:
 class EndedEntry(NamedTuple):
     """An end as the master reads it. ``words``: where those of its service start in a
     row. ``cause``: the index of the end cause. ``rtt_ns``: 0 if the way to the client
-    is not known.
+    is not known. ``lost``: as in RecentEnd; no child can write it.
     """
 
     ended_ns: int
@@ -62,18 +83,31 @@ class EndedEntry(NamedTuple):
     rtt_ns: int
     retransmits: int
     peer: bytes
+    lost: int = 0
 
 
-def entry_of(end: RecentEnd) -> EndedEntry:
-    """An end as an entry."""
-    return EndedEntry(*_fields(end))
+def since_boot_ns() -> int:
+    """The time on the clock since boot."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
-def _fields(end: RecentEnd) -> tuple[int, int, int, int, int, int, int, int, bytes]:
+def slept_ns() -> int:
+    """How far the clock since boot is ahead of the monotonic one: how long the machine
+    has slept.
+    """
+    return since_boot_ns() - time.monotonic_ns()
+
+
+def entry_of(end: RecentEnd, asleep_ns: int) -> EndedEntry:
+    """An end as an entry. ``asleep_ns``: the difference of the two clocks."""
+    return EndedEntry(*_fields(end, asleep_ns), lost=end.lost)
+
+
+def _fields(end: RecentEnd, asleep_ns: int) -> tuple[int, int, int, int, int, int, int, int, bytes]:
     """The fields of an entry: 1,000 tuples take half as long as 1,000 entries."""
-    words, peer, cause, ended_at, duration_s, received, sent, way = end
+    words, peer, cause, ended_at, duration_s, received, sent, way, _ = end
     rtt_ns, again = (int(way.rtt_s * NS), way.retransmits) if way else (0, 0)
-    ended_ns, duration_ns = int(ended_at * NS), int(duration_s * NS)
+    ended_ns, duration_ns = int(ended_at * NS) + asleep_ns, int(duration_s * NS)
     number = _CAUSES[cause]
     return ended_ns, words, number, duration_ns, received, sent, rtt_ns, again, peer[:PEER_BYTES]
 
@@ -92,10 +126,12 @@ class EndedRing:
 
     def write(self, ends: RecentEnds) -> None:
         """Move ends into the ring, the earliest first."""
-        words, number = self.words, self._written
+        if not ends:
+            return
+        words, number, asleep_ns = self.words, self._written, slept_ns()
         while ends:
             start = _ENTRIES + number % RING_ENTRIES * _SIZE
-            packed = _ENTRY.pack(*_fields(ends.popleft()))
+            packed = _ENTRY.pack(*_fields(ends.popleft(), asleep_ns))
             words[start : start + _SIZE] = memoryview(packed).cast("Q")
             number += 1
             words[_COUNT] = number

@@ -363,7 +363,7 @@ class Ended(Area):
     (:mod:`unpd.board.ended`).
     """
 
-    ENDED_NS = Word("when it ended, on the monotonic clock")
+    ENDED_NS = Word("when it ended, on the clock since boot")
     WORDS = Word("where the words of its service start in a row")
     CAUSE = Word("index of the end cause", values=END_CAUSES)
     DURATION_NS = Word("how long it lasted")

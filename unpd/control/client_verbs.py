@@ -24,7 +24,7 @@ lasted, state is the end cause, and child is not known.
 
 
 def _place(text: str) -> object:
-    if not re.fullmatch("[0-9]{1,18}:(-1|[0-9]{1,10})", text):
+    if not re.fullmatch("[0-9]{1,18}:(-1|[0-9]{1,10})(:[0-9]{1,4})?", text):
         raise ValueError("after must be the next of another page")
     return text
 

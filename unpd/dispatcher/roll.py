@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from unpd.board import layout
+from unpd.board.ended import RecentEnd
 from unpd.board.layout import Service, Session
 from unpd.board.memory import sane
 from unpd.board.sessions import SessionTable
@@ -364,10 +365,18 @@ class Roll:
         if (way := _way(words)) is not None:
             self._ledger.last_way(session.account, way)
         self._ledger.ended(session.account, cause, duration_s)
-        start, ended_at = session.account.words, now_ns / layout.NS
         received, sent = sane(words[_RECEIVED]), sane(words[_SENT])
         self._ledger.ends.append(
-            (start, session.peer, cause, ended_at, duration_s, received, sent, way)
+            RecentEnd(
+                words=session.account.words,
+                peer=session.peer,
+                cause=cause,
+                ended_at=now_ns / layout.NS,
+                duration_s=duration_s,
+                received=received,
+                sent=sent,
+                way=way,
+            )
         )
         if reason is not None:
             self._ledger.session_reaped(session.account, reason)

@@ -3,28 +3,28 @@ MOST_ENDED of all children, also of those that have died since.
 
 Each child that serves writes its ends into a ring (:mod:`unpd.board.ended`). The master
 reads the rings, so that no child has to answer. When a child has died, its last entries
-go into a list of the master. The ends that the master books itself, because their
-sessions had no dispatcher, are in a list of the lanes.
+go into a list of the master. So do the ends that the master books itself: those of
+sessions without a dispatcher, and of connections that a dead child has left open.
 
-A page has PAGE entries, and those that ended at the same moment as the last one. So a
-page takes some milliseconds; the place behind it is that moment and the number of
-entries before it, ``12345:200``.
+A page has PAGE entries at most, also where thousands ended at one moment. The place
+behind it is the moment of its last entry, how many of that moment were shown, and how
+many entries were before it in all: ``12345:3:200``.
 
-Called by :mod:`unpd.master.orders` and :mod:`unpd.master.children.reap`. What a child
-wrote is checked, because an intruder may have it. Errors: VerbError, which is answered.
+Called by :mod:`unpd.master.orders`, the sweep and :mod:`unpd.master.children.reap`.
+What a child wrote is checked, because an intruder may have it; an entry that is forged
+is left out, so that it displaces no other. Errors: VerbError, which is answered.
 """
 
 import heapq
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any
 
-from unpd.board.ended import EndedEntry, EndedRing, entry_of
+from unpd.board.ended import EndedEntry, EndedRing, entry_of, since_boot_ns, slept_ns
 from unpd.board.layout import END_CAUSES, MOST_ENDED, NS, SANE_COUNT, service_cells
 from unpd.kernel.connections import address_text
-from unpd.loop import now
 from unpd.master.children import reports
 from unpd.master.listing import selection_of
 from unpd.master.runtime import Runtime
@@ -36,19 +36,28 @@ PAGE = 200
 def list_page(runtime: Runtime, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of the answer to a request for a page. VerbError."""
     selection = selection_of(runtime, arguments)
-    now_ns = int(now() * NS)
-    before_ns, looked = map(int, (arguments["after"] or f"{now_ns + 1}:0").split(":"))
+    keep_own(runtime)
+    now_ns = since_boot_ns()
+    boot_wall_ns = time.time_ns() - now_ns
+    last_ns, shown, looked = _place(arguments["after"] or f"{now_ns}:0:0")
     names = {service_cells(at): name for name, at in runtime.columns.services.by_name.items()}
     rows: list[dict[str, Any]] = []
-    last_ns = 0
-    for entry in islice(_before(runtime, before_ns), max(0, MOST_ENDED - looked)):
-        if len(rows) >= PAGE and entry.ended_ns != last_ns:
-            return {"ended": rows, "next": f"{last_ns}:{looked}"}
+    entries = islice(_until(runtime, last_ns, now_ns), shown, None)
+    for entry in islice(entries, max(0, MOST_ENDED - looked)):
+        if len(rows) >= PAGE:
+            return {"ended": rows, "next": f"{last_ns}:{shown}:{looked}"}
+        shown = shown + 1 if entry.ended_ns == last_ns else 1
         looked, last_ns = looked + 1, entry.ended_ns
         name = names.get(entry.words)
         if name is not None and _is_meant(entry, name, selection):
-            rows.append(_row(entry, name, now_ns))
+            rows.append(_row(entry, name, boot_wall_ns))
     return {"ended": rows, "next": None}
+
+
+def _place(text: str) -> tuple[int, int, int]:
+    """The numbers of a place. One of the open connections has two: it is no error."""
+    last_ns, shown, looked, *_ = *map(int, text.split(":")), 0
+    return last_ns, max(0, shown), looked
 
 
 def keep(runtime: Runtime, ring: EndedRing) -> None:
@@ -56,46 +65,65 @@ def keep(runtime: Runtime, ring: EndedRing) -> None:
     kept is not looked at.
     """
     kept = runtime.ended
-    full_ns = kept[-1].ended_ns if len(kept) == MOST_ENDED else 0
-    added: list[EndedEntry] = []
-    for entry in islice(ring.newest(), MOST_ENDED):
-        if entry.ended_ns <= full_ns:
-            break
-        added.append(entry)
-    runtime.ended = sorted(kept + added, key=_when)[:MOST_ENDED]
+    oldest_ns = kept[-1].ended_ns if len(kept) == MOST_ENDED else 0
+    entries = _sound(ring.newest(), since_boot_ns())
+    _add(runtime, takewhile(lambda entry: entry.ended_ns > oldest_ns, entries))
+
+
+def keep_own(runtime: Runtime) -> None:
+    """Keep the ends that the master has booked itself."""
+    ends = runtime.lanes.ended
+    if ends:
+        asleep_ns = slept_ns()
+        _add(runtime, [entry_of(end, asleep_ns) for end in ends])
+        ends.clear()
+
+
+def _add(runtime: Runtime, entries: Iterable[EndedEntry]) -> None:
+    runtime.ended = sorted([*runtime.ended, *entries], key=_when)[:MOST_ENDED]
 
 
 def _when(entry: EndedEntry) -> int:
     return -entry.ended_ns
 
 
-def _before(runtime: Runtime, before_ns: int) -> Iterator[EndedEntry]:
-    """All ends before a moment, the latest first. Only a faulty child writes one from
-    the future.
-    """
-    rings = [process.ended.newest() for process in runtime.processes.values() if process.ended]
-    own = sorted(map(entry_of, runtime.lanes.ended), key=_when)
-    every: Iterable[EndedEntry] = heapq.merge(runtime.ended, own, *rings, key=_when)
-    return (entry for entry in every if entry.ended_ns < before_ns)
+def _sound(entries: Iterable[EndedEntry], now_ns: int) -> Iterator[EndedEntry]:
+    """The entries of a ring that an honest child may have written."""
+    for entry in entries:
+        numbers = entry[: EndedEntry._fields.index("peer")]
+        if entry.ended_ns <= now_ns and entry.cause < len(END_CAUSES) and max(numbers) < SANE_COUNT:
+            yield entry
+
+
+def _until(runtime: Runtime, last_ns: int, now_ns: int) -> Iterator[EndedEntry]:
+    """All ends up to the moment ``last_ns``, the latest first."""
+    rings = [
+        _sound(process.ended.newest(), now_ns)
+        for process in runtime.processes.values()
+        if process.ended
+    ]
+    every: Iterable[EndedEntry] = heapq.merge(runtime.ended, *rings, key=_when)
+    return (entry for entry in every if entry.ended_ns <= last_ns)
 
 
 def _is_meant(entry: EndedEntry, service: str, selection: Selection) -> bool:
-    if entry.cause >= len(END_CAUSES) or max(entry[:-1]) >= SANE_COUNT:
-        return False  # a child forged it
     try:
         return selection.takes(service, entry.peer, entry.duration_ns / NS)
-    except ValueError:  # the socket of a program has no client
+    except ValueError:  # the socket of a program has no client, and a lost one is unknown
         return False
 
 
-def _row(entry: EndedEntry, service: str, now_ns: int) -> dict[str, Any]:
-    """An end, as :data:`unpd.control.client_fields.ENDED` has it."""
+def _row(entry: EndedEntry, service: str, boot_wall_ns: int) -> dict[str, Any]:
+    """An end, as :data:`unpd.control.client_fields.ENDED` has it. ``boot_wall_ns``:
+    when the clock since boot was 0.
+    """
     return {
         "service": service,
         "peer": reports.shown(address_text(entry.peer)),
+        "connections": entry.lost or 1,
         "cause": str(END_CAUSES[entry.cause]),
-        "ended_at": _wall(time.time() - (now_ns - entry.ended_ns) / NS),
-        "duration_s": round(entry.duration_ns / NS, 6),
+        "ended_at": _wall((boot_wall_ns + entry.ended_ns) / NS),
+        "duration_s": None if entry.lost else round(entry.duration_ns / NS, 6),
         "received": entry.received,
         "sent": entry.sent,
         "rtt_s": entry.rtt_ns / NS if entry.rtt_ns else None,

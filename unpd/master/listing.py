@@ -46,7 +46,7 @@ def list_page(runtime: Runtime, pending: PendingRequest) -> None:
     """
     arguments = pending.request.arguments
     selection = selection_of(runtime, arguments)
-    birth, number = map(int, (arguments["after"] or START).split(":"))
+    birth, number, *_ = map(int, (arguments["after"] or START).split(":"))
     holders = _holders(runtime)
     holder = min((each for each in holders if each >= birth), default=None)
     listing = Listing(pending.number, holder or 0, now() + ANSWER_S)

@@ -32,6 +32,7 @@ from unpd.core.model import State
 from unpd.kernel import signals
 from unpd.loop import now
 from unpd.master import (
+    ended,
     feeding,
     halting,
     kicking,
@@ -201,6 +202,7 @@ class Shell:
         self._signalling.sweep()
         rotation.look_after(runtime, now())
         kicking.look_after(runtime, now())
+        ended.keep_own(runtime)
         listing.look_after(runtime, now())
         levelling.look_after(runtime, now())
         runtime.lanes.retire(self._state, now())

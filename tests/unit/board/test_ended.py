@@ -4,7 +4,7 @@ latest first, whatever another process writes meanwhile.
 
 import pytest
 
-from unpd.board.ended import EndedEntry, EndedRing, RecentEnd, entry_of, recent_ends
+from unpd.board.ended import EndedRing, RecentEnd, entry_of, recent_ends, slept_ns
 from unpd.board.layout import END_CAUSES, MOST_ENDED, NS, RING_ENTRIES, Ring
 from unpd.kernel.tcp_info import Way
 from unpd.names import EndCause
@@ -14,7 +14,7 @@ PEER = bytes(range(28))
 
 def end(number: int, way: Way | None = None) -> RecentEnd:
     """An end at second ``number``."""
-    return 300, PEER, EndCause.IDLE, float(number), 1.5, number, 7, way
+    return RecentEnd(300, PEER, EndCause.IDLE, float(number), 1.5, number, 7, way)
 
 
 def written(ring: EndedRing, count: int, first: int = 0) -> None:
@@ -33,9 +33,11 @@ def test_an_end_is_read_as_it_was_written() -> None:
     assert not ends
     later, earlier = ring.newest()
     idle = END_CAUSES.index(EndCause.IDLE)
-    assert later == EndedEntry(2 * NS, 300, idle, NS * 3 // 2, 2, 7, 0, 0, PEER.ljust(32, b"\0"))
+    asleep_ns = later.ended_ns - 2 * NS
+    assert abs(asleep_ns - slept_ns()) < NS
+    assert later[1:] == (300, idle, NS * 3 // 2, 2, 7, 0, 0, PEER.ljust(32, b"\0"), 0)
     assert (earlier.rtt_ns, earlier.retransmits) == (25_000_000, 3)
-    assert earlier._replace(peer=PEER) == entry_of(end(1, Way(0.025, 3)))
+    assert earlier._replace(peer=PEER) == entry_of(end(1, Way(0.025, 3)), asleep_ns)
 
 
 def test_the_last_ones_are_there() -> None:

@@ -10,6 +10,7 @@ import pytest
 from tests.support.memory_sink import MemorySink
 from unpd.access.network import Network
 from unpd.board import layout
+from unpd.board.ended import RecentEnd
 from unpd.board.layout import Row, Service, Session
 from unpd.board.sessions import SessionTable
 from unpd.board.source_lane import SourceLane
@@ -429,7 +430,7 @@ def test_an_end_is_remembered(scene: Scene) -> None:
     scene.says(index, EndCause.IDLE)
     the_way(scene, index, 20_000_000, 3)
     scene.roll.ended(index, ReapReason.CLEAN, 12 * S)
-    expected = (CELLS, b"\x01peer", EndCause.IDLE, 12.0, 2.0, 7, 5, Way(0.02, 3))
+    expected = RecentEnd(CELLS, b"\x01peer", EndCause.IDLE, 12.0, 2.0, 7, 5, Way(0.02, 3))
     assert list(scene.ledger.ends) == [expected]
 
 

@@ -11,6 +11,7 @@ import select
 import time
 from typing import Any
 
+from unpd.board.ended import RecentEnd
 from unpd.kernel import connections as kernel
 from unpd.names import EndCause
 from unpd.services.base import HandOver, More, Piece, Reply, StreamService, same
@@ -407,7 +408,16 @@ class Session:
         way = shared.ways.ask(terms, stream.fd, duration_s, now)
         ledger.ended(terms, cause, duration_s)
         ledger.ends.append(
-            (terms.words, self.peer, cause, now, duration_s, stream.received, stream.sent, way)
+            RecentEnd(
+                words=terms.words,
+                peer=self.peer,
+                cause=cause,
+                ended_at=now,
+                duration_s=duration_s,
+                received=stream.received,
+                sent=stream.sent,
+                way=way,
+            )
         )
         self.stream.close()
         # The two refer to each other: without this, they would stay in memory until the

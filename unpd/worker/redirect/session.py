@@ -26,6 +26,7 @@ import math
 import os
 from typing import Any
 
+from unpd.board.ended import RecentEnd
 from unpd.kernel import connections as kernel
 from unpd.kernel.tcp_info import Way
 from unpd.names import EndCause
@@ -444,10 +445,20 @@ class RelaySession:
         del self.client, self.target, self.up, self.down, self._dial
 
     def _count_end(self, cause: EndCause, duration_s: float) -> None:
-        words, ledger, now = self.terms.words, self.shared.ledger, self.shared.now
-        received, sent = self.up.read, self.down.written
+        ledger = self.shared.ledger
         ledger.ended(self.terms, cause, duration_s)
-        ledger.ends.append((words, self.peer, cause, now, duration_s, received, sent, self._way))
+        ledger.ends.append(
+            RecentEnd(
+                words=self.terms.words,
+                peer=self.peer,
+                cause=cause,
+                ended_at=self.shared.now,
+                duration_s=duration_s,
+                received=self.up.read,
+                sent=self.down.written,
+                way=self._way,
+            )
+        )
 
     def _ask_way(self) -> None:
         """Ask once for the way to the client, while its socket is there."""
