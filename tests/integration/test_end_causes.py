@@ -2,6 +2,7 @@
 it with bytes, duration and peer.
 """
 
+import json
 import os
 import re
 import signal
@@ -139,6 +140,12 @@ def test_connections_of_a_killed_worker_end_as_worker_died(unpd: Unpd) -> None:
         assert wait_ended(unpd, {"worker_died": 3}) == ServiceCounts(3, 0, {"worker_died": 3}, 5, 5)
         assert clients.read_all(sock) == b""
     assert unpd.wait_event("child.reaped", kind="worker").fields["connections_lost"] == 3
+    lost_line = unpd.wait_event("connections.lost", service="echo")
+    assert lost_line.fields["connections"] == 3
+    answer = unpd.run("connections", "--ended", "--json", "--control", str(unpd.control))
+    (lost,) = json.loads(answer.stdout)["ended"]
+    assert (lost["cause"], lost["connections"], lost["peer"]) == ("worker_died", 3, "unknown")
+    assert (lost["service"], lost["duration_s"]) == ("echo", None)
     clients.converse(unpd.address("echo"), b"again")
     assert wait_ended(unpd, {"worker_died": 3, "client_fin": 1}) == ServiceCounts(
         4, 0, {"worker_died": 3, "client_fin": 1}, 10, 10

@@ -201,11 +201,12 @@ class Scoreboard:
                 found.append(entry)
         return found
 
-    def book_worker_died(self, row: int) -> int:
+    def book_worker_died(self, row: int) -> dict[int, int]:
         """Count every connection that the dead child of ``row`` left open as ended by
-        ``worker_died``; return their number. Called after the reap.
+        ``worker_died``; return their number for each column of a service that has any.
+        Called after the reap.
         """
-        booked = 0
+        booked: dict[int, int] = {}
         cells = self.row(row)
         for column in range(layout.MAX_SERVICES):
             start = layout.service_cells(column)
@@ -215,7 +216,7 @@ class Scoreboard:
             missing = counts[Service.ACCEPTED] - sum(counts[Service.span(Service.ENDED)])
             if 0 < missing < layout.SANE_COUNT:
                 cells[start + _WORKER_DIED] = wrapped(counts[_WORKER_DIED] + missing)
-                booked += missing
+                booked[column] = missing
         cells[Row.OPEN] = 0
         return booked
 

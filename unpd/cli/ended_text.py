@@ -17,7 +17,7 @@ _KEYS: Mapping[str, Callable[[Values], Any]] = MappingProxyType(
     {
         "service": lambda one: one["service"],
         "peer": lambda one: one["peer"],
-        "age": lambda one: -one["duration_s"],
+        "age": lambda one: -(one["duration_s"] or 0.0),
         "received": lambda one: -one["received"],
         "sent": lambda one: -one["sent"],
         "rtt": lambda one: -(one["rtt_s"] or 0.0),
@@ -34,7 +34,7 @@ _COLUMNS: Columns = MappingProxyType(
         "ENDED": lambda one: one["ended_at"],
         "SERVICE": lambda one: one["service"],
         "PEER": lambda one: one["peer"],
-        "CAUSE": lambda one: one["cause"],
+        "CAUSE": lambda one: _cause(one["cause"], one["connections"]),
         "LASTED": lambda one: _lasted(one["duration_s"]),
         "RECEIVED": lambda one: str(one["received"]),
         "SENT": lambda one: str(one["sent"]),
@@ -44,7 +44,13 @@ _COLUMNS: Columns = MappingProxyType(
 )
 
 
-def _lasted(duration_s: float) -> str:
+def _cause(cause: str, connections: int) -> str:
+    return cause if connections == 1 else f"{cause}*{connections}"
+
+
+def _lasted(duration_s: float | None) -> str:
+    if duration_s is None:
+        return "-"
     return span_text(duration_s) if duration_s >= 1 else f"{duration_s * 1000:.3g} ms"
 
 

@@ -133,12 +133,19 @@ CONNECTIONS = (
 
 ENDED = (
     AnswerField("service", "text", "The service."),
-    AnswerField("peer", "text", "The client."),
+    AnswerField("peer", "text", "The client; unknown where a worker died with it."),
+    AnswerField(
+        "connections",
+        "integer",
+        "How many connections ended: 1, or all those of a service that a worker died with.",
+    ),
     AnswerField("cause", "text", f"{', '.join(EndCause)}; the section METRICS explains each."),
     AnswerField("ended_at", "text", "When it ended, in UTC, such as 2026-11-22T21:23:10.123Z."),
-    AnswerField("duration_s", "number", "How long it was open, in seconds."),
-    AnswerField("received", "integer", "Bytes received; 0 of a program."),
-    AnswerField("sent", "integer", "Bytes sent; 0 of a program."),
+    AnswerField(
+        "duration_s", "number", "How long it was open, in seconds.", "a worker died with it"
+    ),
+    AnswerField("received", "integer", "Bytes received; 0 of a program or a dead worker."),
+    AnswerField("sent", "integer", "Bytes sent; 0 of a program or a dead worker."),
     AnswerField(
         "rtt_s",
         "number",

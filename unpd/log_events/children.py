@@ -267,6 +267,13 @@ ROWS: tuple[LogEvent, ...] = (
         debug_unless=CONNECTIONS,
     ),
     LogEvent(
+        "connections.lost",
+        "info",
+        ("service", "connections"),
+        "A child died and took so many open `connections` of the service with it; their clients"
+        " are not known. They count as ended by `worker_died`.",
+    ),
+    LogEvent(
         "connection.refused",
         "info",
         _REFUSAL,

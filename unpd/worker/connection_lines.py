@@ -6,9 +6,9 @@ the connection ended; of a UNIX connection it is the user, as in the lines about
 refusals. Calls :mod:`unpd.kernel.connections` and :mod:`unpd.kernel.credentials`, and
 raises nothing.
 
-Known gaps: nobody logs the ends of the connections that a worker took with it when it
-died; ``child.reaped`` counts them. A UNIX connection that never got a process, or whose
-process has died, has no user in its lines.
+Known gaps: of the connections that a worker took with it when it died, the log has one
+line for each service (``connections.lost``). A UNIX connection that never got a
+process, or whose process has died, has no user in its lines.
 """
 
 from dataclasses import dataclass

@@ -217,11 +217,11 @@ def test_open_connections_of_a_dead_worker_are_counted(board: Scoreboard) -> Non
     cells[first + layout.Service.ENDED + layout.END_CAUSES.index(EndCause.IDLE)] = 1
     cells[last + layout.Service.ACCEPTED] = 2
     cells[first + layout.Service.OLDEST_NS] = 7
-    assert board.book_worker_died(1) == 5
+    assert board.book_worker_died(1) == {0: 3, layout.MAX_SERVICES - 1: 2}
     assert cells[first + layout.Service.OLDEST_NS] == 0
     died = layout.Service.ENDED + layout.END_CAUSES.index(EndCause.WORKER_DIED)
     assert (cells[first + died], cells[last + died]) == (3, 2)
-    assert board.book_worker_died(1) == 0
+    assert board.book_worker_died(1) == {}
 
 
 def test_each_death_in_a_row_adds_to_what_the_deaths_before_left_open(board: Scoreboard) -> None:
@@ -230,9 +230,9 @@ def test_each_death_in_a_row_adds_to_what_the_deaths_before_left_open(board: Sco
     died = layout.service_cells(0) + layout.Service.ENDED
     died += layout.END_CAUSES.index(EndCause.WORKER_DIED)
     cells[layout.service_cells(0) + layout.Service.ACCEPTED] = 1
-    assert board.book_worker_died(1) == 1
+    assert board.book_worker_died(1) == {0: 1}
     cells[layout.service_cells(0) + layout.Service.ACCEPTED] = 3
-    assert board.book_worker_died(1) == 2
+    assert board.book_worker_died(1) == {0: 2}
     assert cells[died] == 3
 
 
@@ -255,7 +255,7 @@ def test_impossible_counts_are_not_counted_as_lost(
     cells = board.row(0)
     cells[layout.service_cells(0) + layout.Service.ACCEPTED] = accepted
     cells[layout.service_cells(0) + layout.Service.ENDED] = ended
-    assert board.book_worker_died(0) == 0
+    assert board.book_worker_died(0) == {}
     assert sum(cells) == accepted + ended
 
 

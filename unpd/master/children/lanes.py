@@ -45,6 +45,7 @@ from unpd.kernel.processes import is_our_child
 from unpd.kernel.signals import Reaped
 from unpd.logs import Log
 from unpd.loop import now
+from unpd.master.children.lost import book_lost
 from unpd.names import ChildKind, EndCause, ReapReason
 from unpd.worker.ledger import Ledger
 from unpd.worker.selection import Kick
@@ -191,11 +192,13 @@ class Lanes:
             if (end := lane.roll.end_of(index)) is not None:
                 self._book(lane, index, end)
             elif not session.pid:
-                lane.roll.ended(index, None, _now_ns(), EndCause.WORKER_DIED)
+                ended = lane.roll.ended(index, None, _now_ns(), EndCause.WORKER_DIED)
+                ended.log_connection(self._log)
                 lost += 1
             elif not (is_our_child(session.pid) or _has(reaped, session.pid)):
                 # The dispatcher had reaped it and died before it could book that.
-                lane.roll.ended(index, ReapReason.UNKNOWN, _now_ns())
+                ended = lane.roll.ended(index, ReapReason.UNKNOWN, _now_ns())
+                ended.log_connection(self._log)
         lane.ledger.book()
         # It stays in the directory, so that other dispatchers count its sessions.
         self._board.mark_reaped(lane.row)
@@ -240,7 +243,7 @@ class Lanes:
             lane.heirlooms.close()
         self._sources.clear(lane.row)
         self._board.leave(lane.row)
-        return self._board.book_worker_died(lane.row)
+        return book_lost(self._board, lane.row, self._columns(), self.ended, self._log)
 
     def kick(self, kick: Kick, left_by: int | None = None) -> int:
         """End the sessions that have no dispatcher and that an operator means; return

@@ -15,6 +15,7 @@ from unpd.kernel import processes
 from unpd.kernel.processes import ExitReport
 from unpd.kernel.signals import Reaped
 from unpd.master import ended, kicking, rotation
+from unpd.master.children.lost import book_lost
 from unpd.master.children.reports import read_and_close
 from unpd.master.runtime import ChildProcess, Runtime
 from unpd.names import reap_reason
@@ -43,7 +44,9 @@ def account_for(runtime: Runtime, state: State, reaped: Reaped) -> None:
     _count(runtime, process, reaped, report)
     lane = runtime.lanes.held_by(birth)
     if lane is None:
-        lost = runtime.board.book_worker_died(process.row)
+        services = runtime.columns.services.by_name
+        ends = runtime.lanes.ended
+        lost = book_lost(runtime.board, process.row, services, ends, runtime.log)
         runtime.sources.clear(process.row)
         runtime.board.leave(process.row)
     else:
