@@ -46,9 +46,11 @@ def test_losses_of_listeners_count_from_the_start(runtime: Runtime, tmp_path: Pa
     assert losses(runtime) == (3, 10)
 
 
-def child(runtime: Runtime, birth: int, kind: ChildKind, *, reported: bool = True) -> memoryview:
+def child(
+    runtime: Runtime, birth: int, kind: ChildKind, *, reported: bool = True, born_at: float = 0.0
+) -> memoryview:
     """A child of the default pool; its row is that of its birth."""
-    one = Child(birth, Slot(kind, "default", birth), 1, ChildPhase.READY, 0.0)
+    one = Child(birth, Slot(kind, "default", birth), 1, ChildPhase.READY, born_at)
     # The sample needs no more of a child than its row.
     runtime.processes[birth] = ChildProcess(
         one,
@@ -78,3 +80,19 @@ def test_the_busy_share_is_that_of_ready_workers(runtime: Runtime) -> None:
     runtime.processes.clear()
     sampling.sample_busyness(runtime, 12.0)
     assert runtime.board.words[layout.Master.BUSY + column] == 0
+
+
+def test_a_worker_in_a_used_row_counts_from_its_first_heartbeat(runtime: Runtime) -> None:
+    """It is ready before it beats. Until then the row may show the heartbeat and the
+    busy time of the child before it.
+    """
+    row = child(runtime, 1, ChildKind.WORKER, born_at=100.0)
+    row[Row.BEAT_NS], row[Row.BUSY_NS] = 99 * NS, 50 * NS
+    word = Master.BUSY + runtime.columns.pools.column("default")
+    for at in (100.5, 101.0):
+        sampling.sample_busyness(runtime, at)
+        assert runtime.board.words[word] == 0
+    for at, busy_s in ((102.0, 0.5), (103.0, 1.0)):
+        row[Row.BEAT_NS], row[Row.BUSY_NS] = int(at * NS), int(busy_s * NS)
+        sampling.sample_busyness(runtime, at)
+    assert runtime.board.words[word] == 5000

@@ -142,7 +142,8 @@ class Scoreboard:
         Readers take such a value for 0 anyway, so the metrics do not change.
         """
         cells = self.row(row)
-        cells[Row.EXIT_NS] = cells[Row.OPEN] = 0
+        for offset in (Row.BEAT_NS, Row.EXIT_NS, Row.OPEN, Row.BUSY_NS):
+            cells[offset] = 0
         if max(cells) >= layout.SANE_COUNT:
             for offset, cell in enumerate(cells):
                 if cell >= layout.SANE_COUNT:

@@ -1,5 +1,5 @@
 """How busy the workers of each pool are: the share of time in which their loops do not
-wait, over the last seconds.
+wait, over the last five seconds.
 
 Each worker writes how long its loop has been busy, together with its heartbeat
 (:mod:`unpd.worker.event.turn_times`). The sweep of the master passes both in about once
@@ -14,10 +14,8 @@ from collections import defaultdict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-SAMPLES = 6
-"""How many samples of a worker are kept: one a second, so that a share is one of the
-last five seconds.
-"""
+WINDOW_S = 5.0
+"""How long a sample of a worker is kept; the last two are kept anyway."""
 LATE_S = 2.0
 """A turn waits for a second at most, and writes the heartbeat then."""
 
@@ -38,29 +36,30 @@ class Sample:
 class Busyness:
     """The samples of all workers that live."""
 
-    _samples: dict[int, deque[tuple[float, float]]] = field(default_factory=dict)
+    _samples: dict[int, deque[tuple[float, Sample]]] = field(default_factory=dict)
 
     def take(self, samples: Iterable[Sample], now: float) -> dict[str, float]:
         """Take a sample of each worker at the time ``now``; return the mean share of
         each pool that has a worker of which two samples are known.
         """
         shares: defaultdict[str, list[float]] = defaultdict(list)
-        kept: dict[int, deque[tuple[float, float]]] = {}
+        kept: dict[int, deque[tuple[float, Sample]]] = {}
         for one in samples:
-            before = self._samples.get(one.birth) or deque(maxlen=SAMPLES)
-            before.append((one.beat_s, one.busy_s))
-            kept[one.birth] = before
-            if (share := _share(before[0], before[-1], now)) is not None:
+            recent = kept[one.birth] = self._samples.get(one.birth) or deque()
+            recent.append((now, one))
+            while len(recent) > 2 and recent[0][0] < now - WINDOW_S:
+                recent.popleft()
+            if (share := _share(recent[0][1], one, now)) is not None:
                 shares[one.pool].append(share)
         self._samples = kept
         return {pool: sum(values) / len(values) for pool, values in shares.items()}
 
 
-def _share(first: tuple[float, float], last: tuple[float, float], now: float) -> float | None:
+def _share(first: Sample, last: Sample, now: float) -> float | None:
     """The busy share between two samples; None if no time lies between them."""
-    busy_s, until = last[1] - first[1], last[0]
-    if now - last[0] > LATE_S:
-        busy_s, until = busy_s + now - last[0], now
-    if until <= first[0]:
+    busy_s, until = last.busy_s - first.busy_s, last.beat_s
+    if now - last.beat_s > LATE_S:
+        busy_s, until = busy_s + now - last.beat_s, now
+    if until <= first.beat_s:
         return None
-    return min(1.0, max(0.0, busy_s / (until - first[0])))
+    return min(1.0, max(0.0, busy_s / (until - first.beat_s)))

@@ -32,6 +32,7 @@ from unpd.master.status import degradations
 from unpd.names import ChildKind
 
 _PAGE_BYTES = resource.getpagesize()
+_BUSYNESS = (layout.Row.BEAT_NS, layout.Row.BUSY_NS)
 
 
 def sample(runtime: Runtime) -> None:
@@ -115,15 +116,17 @@ def _sample_peaks(runtime: Runtime) -> None:
 
 
 def sample_busyness(runtime: Runtime, at: float) -> None:
-    """Write how busy the workers of each pool are. ``at``: monotonic seconds."""
+    """Write how busy the workers of each pool are. ``at``: monotonic seconds. A worker
+    that is ready may not have beaten yet: its first turn waits for a second at most.
+    """
     words = runtime.board.words
     samples = []
     for birth, process in runtime.processes.items():
         if process.child.slot.kind is ChildKind.WORKER and process.reported:
             row = layout.row_start(process.row)
-            beat_ns, busy_ns = words[row + layout.Row.BEAT_NS], words[row + layout.Row.BUSY_NS]
-            pool = process.child.slot.pool
-            samples.append(Sample(birth, pool, beat_ns / layout.NS, busy_ns / layout.NS))
+            beat_s, busy_s = (words[row + word] / layout.NS for word in _BUSYNESS)
+            if beat_s >= process.child.born_at:
+                samples.append(Sample(birth, process.child.slot.pool, beat_s, busy_s))
     shares = runtime.busyness.take(samples, at)
     for pool, column in runtime.columns.pools.by_name.items():
         words[layout.Master.BUSY + column] = round(10_000 * shares.get(pool, 0.0))

@@ -17,8 +17,8 @@ from unpd.kernel import procfs
 from unpd.kernel.procfs import Usage
 
 AT_A_TIME = 64
-SAMPLES = 6
-"""How many samples of a child are kept: those of the last five seconds."""
+WINDOW_S = 5.0
+"""How long a sample of a child is kept; the last two are kept anyway."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +44,14 @@ class Usages:
         """Sample the next of the living children, by their births, at the time ``at``
         (monotonic seconds). Forget the others. A child that /proc hides has no sample.
         """
-        self._samples = {birth: self._samples.get(birth, _no_samples()) for birth in pids}
+        self._samples = {birth: self._samples.get(birth) or deque() for birth in pids}
         for birth in self._next(sorted(pids)):
             used = self._read(pids[birth])
             if used is not None:
-                self._samples[birth].append((at, used))
+                samples = self._samples[birth]
+                samples.append((at, used))
+                while len(samples) > 2 and samples[0][0] < at - WINDOW_S:
+                    samples.popleft()
             self._last = birth
 
     def _next(self, births: list[int]) -> list[int]:
@@ -65,7 +68,3 @@ class Usages:
         spent_s = used.cpu_s - before.cpu_s
         percent = 100 * spent_s / (at - before_at) if at > before_at else None
         return Used(used.cpu_s, percent, used.resident_bytes)
-
-
-def _no_samples() -> deque[tuple[float, Usage]]:
-    return deque(maxlen=SAMPLES)

@@ -272,17 +272,19 @@ def test_the_masters_counters_cannot_overflow(board: Scoreboard) -> None:
 
 
 def test_a_row_is_prepared_for_its_next_birth(board: Scoreboard) -> None:
-    """A prepared row keeps its honest counts. The exit time of the last child is
+    """A prepared row keeps its honest counts. What describes the last child alone is
     removed, and so are values that would overflow.
     """
     cells = board.row(0)
     honest = layout.service_cells(0) + layout.Service.RECEIVED
     faulty = layout.service_cells(1) + layout.Service.SENT
-    cells[layout.Row.EXIT_NS] = 123
+    own = (layout.Row.BEAT_NS, layout.Row.EXIT_NS, layout.Row.OPEN, layout.Row.BUSY_NS)
+    for offset in own:
+        cells[offset] = 123
     cells[honest] = layout.SANE_COUNT - 1
     cells[faulty] = 2**64 - 1
     board.prepare(0)
-    assert cells[layout.Row.EXIT_NS] == 0
+    assert not any(cells[offset] for offset in own)
     assert cells[honest] == layout.SANE_COUNT - 1
     assert cells[faulty] == 0
 

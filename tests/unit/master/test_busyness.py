@@ -2,7 +2,7 @@
 
 import pytest
 
-from unpd.master.busyness import LATE_S, SAMPLES, Busyness, Sample
+from unpd.master.busyness import LATE_S, WINDOW_S, Busyness, Sample
 
 
 def taken(*samples: tuple[float, float], now: float | None = None) -> float | None:
@@ -41,8 +41,15 @@ def test_the_share_is_that_of_the_time_between(
 def test_what_is_long_ago_does_not_count() -> None:
     """A worker that was busy before is idle after some seconds."""
     busy = [(float(second), float(second)) for second in range(10)]
-    idle = [(float(second), 9.0) for second in range(10, 9 + SAMPLES)]
+    idle = [(float(second), 9.0) for second in range(10, 10 + int(WINDOW_S))]
     assert taken(*busy, *idle) == 0.0
+
+
+def test_the_window_is_one_of_time() -> None:
+    """However often the master sweeps: here ten times a second, for two windows."""
+    busy = [(number / 10, number / 10) for number in range(50)]
+    idle = [(number / 10, 4.9) for number in range(50, 75)]
+    assert taken(*busy, *idle) == pytest.approx(0.5, abs=0.02)
 
 
 def test_a_worker_that_is_stuck_counts_as_busy() -> None:

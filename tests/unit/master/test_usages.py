@@ -1,7 +1,7 @@
 """What the children use, sampled."""
 
 from unpd.kernel.procfs import Usage
-from unpd.master.usages import AT_A_TIME, SAMPLES, Usages, Used
+from unpd.master.usages import AT_A_TIME, WINDOW_S, Usages, Used
 
 
 class Processes:
@@ -27,8 +27,10 @@ def test_the_load_is_that_of_the_last_seconds() -> None:
     processes.cpu_s[70] = 11.0
     usages.take({7: 70}, 102.0)
     assert usages.of(7) == Used(11.0, 50.0, 4096)
-    for second in range(SAMPLES):
-        usages.take({7: 70}, 103.0 + second)
+    for tenth in range(int(WINDOW_S * 10) - 20 + 1):  # the master may sweep so often
+        usages.take({7: 70}, 102.0 + tenth / 10)
+    assert usages.of(7) == Used(11.0, 20.0, 4096)
+    usages.take({7: 70}, 100.1 + WINDOW_S)
     assert usages.of(7) == Used(11.0, 0.0, 4096)
 
 
