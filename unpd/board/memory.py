@@ -99,8 +99,9 @@ class Entry:
 class Scoreboard:
     """The mapped board. ``words`` is the whole board as 64-bit words. ``rows_given``:
     how many rows this process, the master, gave to children or took over; a forked
-    child keeps the number of that moment. ``rows_bound``: how many rows this process
-    reads at most, whatever number a faulty child writes.
+    child keeps the number of that moment. ``rows_held``: those that children hold now,
+    as this master has entered them. ``rows_bound``: how many rows this process reads at
+    most, whatever number a faulty child writes.
     """
 
     def __init__(self, fd: int) -> None:
@@ -108,6 +109,8 @@ class Scoreboard:
         self._map = mmap.mmap(fd, layout.BOARD_BYTES)
         self.words: memoryview = memoryview(self._map).cast("Q")
         self.rows_given = 0
+        self.rows_held: set[int] = set()
+        self._rows_left: set[int] = set()
         self.rows_bound = layout.MAX_ROWS
 
     def row(self, row: int) -> memoryview:
@@ -162,6 +165,7 @@ class Scoreboard:
         words[start + Directory.INDEX] = entry.index
         words[start + Directory.BORN_NS] = entry.born_ns
         words[start + Directory.BIRTH] = entry.birth
+        self.rows_held.add(entry.row)
         self.rows_given = words[Master.ROWS_USED] = max(self.rows_given, entry.row + 1)
 
     def set_phase(self, row: int, phase: ChildPhase) -> None:
@@ -176,6 +180,15 @@ class Scoreboard:
     def leave(self, row: int) -> None:
         """Mark the row as held by no child."""
         self.words[layout.entry_start(row) + Directory.BIRTH] = 0
+        self.rows_held.discard(row)
+        self._rows_left.add(row)
+
+    def rows_to_read(self) -> set[int]:
+        """The rows whose counts may have changed since the last call: those that a
+        child holds, or has held in between.
+        """
+        left, self._rows_left = self._rows_left, set()
+        return self.rows_held | left
 
     def entries(self) -> list[Entry]:
         """Return the living children by row, and those reaped whose sessions live on;

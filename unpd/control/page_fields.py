@@ -11,8 +11,10 @@ _UNMEASURED = "the history has no two samples without a gap"
 _RATES = (
     AnswerField("accepted_per_s", "number", "New connections a second.", _UNMEASURED),
     AnswerField("datagrams_per_s", "number", "Datagrams received a second.", _UNMEASURED),
-    AnswerField("received_per_s", "number", "Bytes received a second.", _UNMEASURED),
-    AnswerField("sent_per_s", "number", "Bytes sent a second.", _UNMEASURED),
+    AnswerField(
+        "received_per_s", "number", "Bytes received a second, in datagrams too.", _UNMEASURED
+    ),
+    AnswerField("sent_per_s", "number", "Bytes sent a second, in datagrams too.", _UNMEASURED),
     AnswerField("refused_per_s", "number", "Refusals a second.", _UNMEASURED),
 )
 _DEGRADED = (

@@ -89,12 +89,16 @@ _SERVICES = (
     AnswerField(
         "accepted_per_s",
         "number",
-        "How many connections it has accepted in a second, over the last seconds.",
-        "the daemon, or the service, is too young",
+        "How many connections it has accepted in a second, over the last five seconds.",
+        "the daemon is too young, or has just slept",
     ),
-    AnswerField("received_bytes", "integer", "How many bytes came on its connections."),
+    AnswerField(
+        "received_bytes", "integer", "How many bytes came, on connections and in datagrams."
+    ),
     AnswerField("received_bytes_per_s", "number", "The same in a second.", "as for accepted_per_s"),
-    AnswerField("sent_bytes", "integer", "How many bytes it has sent on its connections."),
+    AnswerField(
+        "sent_bytes", "integer", "How many bytes it has sent, on connections and in datagrams."
+    ),
     AnswerField("sent_bytes_per_s", "number", "The same in a second.", "as for accepted_per_s"),
     AnswerField("refused", "integer", "How many connections and datagrams it has refused."),
     AnswerField(

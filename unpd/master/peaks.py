@@ -1,9 +1,9 @@
 """The peaks of services: the most connections that each had open at one of the samples
 of the last minute.
 
-Owns the samples. The sweep calls it (:mod:`unpd.master.sampling`), about once a second
-and more often under a quick watchdog; so several samples of one second are one, the
-highest. The caller passes the time in. Calls and raises nothing.
+Owns the samples. Called by :mod:`unpd.master.recording` about once a second; several
+samples of one second are one, the highest. The caller passes the time in. Calls and
+raises nothing.
 
 The samples are the master's own: the next master begins without any.
 """

@@ -14,6 +14,7 @@ from typing import Any
 from unpd.board.ended import EndedEntry, EndedRing
 from unpd.board.history import HistoryWriter
 from unpd.board.memory import Scoreboard
+from unpd.board.running_totals import RunningTotals
 from unpd.board.sources import Sources
 from unpd.channel import ChannelEnd
 from unpd.config.load import Loaded
@@ -35,7 +36,6 @@ from unpd.master.listening.table import Listeners
 from unpd.master.live_changes import LiveChanges
 from unpd.master.page_feed import PageFeed
 from unpd.master.peaks import Peaks
-from unpd.master.rates import Rates
 from unpd.master.recent_events import RecentEvents
 from unpd.master.reload_log import ReloadLog
 from unpd.master.reload_report import ReloadReport
@@ -216,11 +216,11 @@ class Runtime:
     samples of open connections, ``busyness`` those of how busy the workers are.
     ``losses_seen``: the kernel's own counts of clients that it turned away
     (:mod:`unpd.kernel.procnet`). ``queue_peaks``: the longest accept queue at a sample
-    since the start, by the key of the listener. ``rates``: what the services do in a
-    second. ``usages``: what the children use. ``recent_events``: the last ones that the
-    log got. ``sensor_lines``: the lines about sensors. ``history``: the samples of the
-    status page, ``page_feed`` the rest that it needs of the master, and ``page_files``
-    its files.
+    since the start, by the key of the listener. ``usages``: what the children use.
+    ``recent_events``: the last ones that the log got. ``sensor_lines``: the lines about
+    sensors. ``totals``: what the services have done in all; ``history``: the samples of
+    that, ``page_feed`` the rest that it needs of the master, and ``page_files`` its
+    files.
     """
 
     deployment: Deployment
@@ -251,7 +251,6 @@ class Runtime:
     events: deque[ev.Event] = field(default_factory=deque)
     peaks: Peaks = field(default_factory=Peaks)
     queue_peaks: dict[str, int] = field(default_factory=dict)
-    rates: Rates = field(default_factory=Rates)
     usages: Usages = field(default_factory=Usages)
     recent_events: RecentEvents = field(default_factory=RecentEvents)
     kicks: list[KickRequest] = field(default_factory=list)
@@ -265,6 +264,7 @@ class Runtime:
     page_feed: PageFeed = field(default_factory=PageFeed)
     page_files: PageFiles = field(default_factory=PageFiles.read)
     history: HistoryWriter = field(init=False)
+    totals: RunningTotals = field(init=False)
     deny_list: DenyList = field(init=False)
     live: LiveChanges = field(init=False)
     sensor_lines: SensorLines = field(init=False)
@@ -276,6 +276,7 @@ class Runtime:
         """
         self.live = LiveChanges(self.board)
         self.history = make_history()
+        self.totals = RunningTotals(self.board)
         self.deny_list = DenyList(self.board, self.log, self.faults)
         self.sensor_lines = SensorLines(self.log)
         self.lanes = Lanes(

@@ -1,5 +1,5 @@
 """Samples what the master measures once a second: the accept queues, the datagrams and
-the clients that the kernel dropped, the open connections, how busy the workers and the
+the clients that the kernel dropped, how busy the workers and the
 machine are, its own process and those of its children, its faults, the wanted workers,
 the services out of reach, and the heartbeats of its children. Writes the master's own
 heartbeat.
@@ -17,8 +17,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from unpd.board import layout
-from unpd.board.active import active_by_service
-from unpd.board.totals import totals_of
 from unpd.config.addresses import takes_datagrams
 from unpd.config.schema import Config
 from unpd.core import events as ev
@@ -36,10 +34,9 @@ _BUSYNESS = (layout.Row.BEAT_NS, layout.Row.BUSY_NS)
 
 
 def sample(runtime: Runtime) -> None:
-    """Write the accept queues, the peaks of open connections, and the figures of the
-    master's process: heartbeat, signals, dropped log lines, time, memory and
-    descriptors. Keep the longest queues, what the services have done, and what the
-    children use.
+    """Write the accept queues, and the figures of the master's process: heartbeat,
+    signals, dropped log lines, time, memory and descriptors. Keep the longest queues,
+    and what the children use.
     """
     words = runtime.board.words
     longest, runtime.queue_peaks = runtime.queue_peaks, {}
@@ -54,7 +51,6 @@ def sample(runtime: Runtime) -> None:
             words[word], words[word + 1] = queue
         if takes_datagrams(listener.address):
             _sample_drops(runtime, key, listener)
-    _sample_peaks(runtime)
     pids = {birth: process.pid for birth, process in runtime.processes.items()}
     runtime.usages.take(pids, now())
     sample_busyness(runtime, now())
@@ -103,16 +99,6 @@ def _sample_drops(runtime: Runtime, key: str, listener: OpenListener) -> None:
     before = words[seen] if words[seen] <= drops else 0  # a new socket
     runtime.board.count(total, drops - before)
     words[seen] = drops
-
-
-def _sample_peaks(runtime: Runtime) -> None:
-    """Write the peak of each service, and keep its totals."""
-    columns = runtime.columns.services.by_name
-    totals = {name: totals_of(runtime.board, column) for name, column in columns.items()}
-    runtime.rates.take(totals, now())
-    counts = active_by_service(runtime.board, columns, range(runtime.board.rows_given))
-    for name, peak in runtime.peaks.take(counts, now()).items():
-        runtime.board.words[layout.Master.CONNECTION_PEAKS + columns[name]] = peak
 
 
 def sample_busyness(runtime: Runtime, at: float) -> None:

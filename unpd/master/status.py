@@ -16,7 +16,9 @@ from typing import Any
 
 from unpd import __version__
 from unpd.board import layout
-from unpd.board.active import accepted_in_row, count_active, count_in_row
+from unpd.board.active import accepted_in_row, active_by_service, count_active, count_in_row
+from unpd.board.ended import since_boot_ns
+from unpd.board.history import Series, Window
 from unpd.board.layout import Row
 from unpd.board.memory import sane
 from unpd.control.answer_fields import SCHEMA
@@ -26,9 +28,7 @@ from unpd.core.readiness import is_ready, throttled, unready_pools, unready_slot
 from unpd.kernel import datagrams, tcp_info
 from unpd.loop import now
 from unpd.master.listening.listener import METRICS, OpenListener
-from unpd.master.rates import Rate
 from unpd.master.runtime import ChildProcess, LastReload, Runtime
-from unpd.metrics.reading import count_service
 from unpd.names import (
     ChildKind,
     ChildPhase,
@@ -50,6 +50,15 @@ _NOUNS: Mapping[ChildKind, str] = MappingProxyType(
     }
 )
 """The kinds of children that serve, in the plural."""
+_RATES: Mapping[str, str] = MappingProxyType(
+    {
+        "accepted_per_s": "accepted",
+        "received_bytes_per_s": "received",
+        "sent_bytes_per_s": "sent",
+        "datagrams_per_s": "datagrams",
+    }
+)
+"""The figure of the history for each rate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +154,7 @@ def status(runtime: Runtime, state: State) -> dict[str, Any]:
         "last_reload": _reload(runtime.last_reload) if runtime.last_reload else None,
         "retired": retired(runtime, state),
         "live_changes": _live_changes(runtime, state),
-        "services": [_service(runtime, name) for name in runtime.deployment.config.services],
+        "services": _services(runtime),
         "children": children(runtime, state),
     }
 
@@ -307,34 +316,40 @@ def _peak(runtime: Runtime, service: str) -> int:
     return sane(runtime.board.words[layout.Master.CONNECTION_PEAKS + column])
 
 
-def _rates(rate: Rate | None) -> dict[str, float | None]:
-    return {
-        "accepted_per_s": round(rate.accepted, 2) if rate else None,
-        "received_bytes_per_s": round(rate.received, 1) if rate else None,
-        "sent_bytes_per_s": round(rate.sent, 1) if rate else None,
-        "datagrams_per_s": round(rate.datagrams, 2) if rate else None,
-    }
+def _rates(series: Series) -> dict[str, float | None]:
+    rates = {field: series.rate(figure) for field, figure in _RATES.items()}
+    return {field: None if rate is None else round(rate, 2) for field, rate in rates.items()}
 
 
-def _service(runtime: Runtime, name: str) -> dict[str, Any]:
-    rows = range(runtime.board.rows_given)
-    counts = count_service(runtime.board, name, runtime.columns.services.column(name), rows)
+def _services(runtime: Runtime) -> list[dict[str, Any]]:
+    """The services. Their totals are read anew."""
+    columns = runtime.columns.services.by_name
+    active = active_by_service(runtime.board, columns, runtime.board.rows_held)
+    runtime.totals.read(columns)
+    window = runtime.history.history.window(since_boot_ns())
+    names = runtime.deployment.config.services
+    return [_service(runtime, name, active[name], window) for name in names]
+
+
+def _service(runtime: Runtime, name: str, active: int, window: Window) -> dict[str, Any]:
+    column = runtime.columns.services.column(name)
+    totals = {figure: sane(counts[column]) for figure, counts in runtime.totals.services.items()}
     order = runtime.live.halts.get(name)
     table = runtime.deployment.listeners
     broken = table.faults()
     return {
         "name": name,
         "halted": str(order.halt) if order else None,
-        "accepted": counts.accepted,
-        "active": counts.active,
-        "peak": max(counts.active, _peak(runtime, name)),
+        "accepted": totals["accepted"],
+        "active": active,
+        "peak": max(active, _peak(runtime, name)),
         "limit": runtime.deployment.config.services[name].max_connections or None,
-        "received_bytes": sane(counts.received_bytes),
-        "sent_bytes": sane(counts.sent_bytes),
-        **_rates(runtime.rates.of(name)),
-        "refused": sum(counts.refused),
-        "would_refuse": sum(counts.would_refuse),
-        "datagrams_received": counts.datagrams.received,
-        "datagrams_sent": counts.datagrams.sent,
+        "received_bytes": totals["received"],
+        "sent_bytes": totals["sent"],
+        **_rates(window.recent(column)),
+        "refused": totals["refused"],
+        "would_refuse": totals["would_refuse"],
+        "datagrams_received": totals["datagrams"],
+        "datagrams_sent": totals["datagrams_sent"],
         "listeners": [_listener(runtime, opened, broken) for opened in table.of(name)],
     }
