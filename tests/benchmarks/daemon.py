@@ -38,6 +38,12 @@ SCRAPES = 7
 MB = 1e6
 MS = 1000.0
 
+MANY_SERVICES = "".join(
+    f'[services.more{number}]\ntype = "echo"\nlisten = ["tcp://127.0.0.1:0"]\n'
+    for number in range(62)
+)
+"""Beside echo and daytime: the most services that a daemon may have."""
+
 
 class Daemon:
     """A running unpd, with ``more`` at the end of its configuration. Its log is read as
@@ -156,6 +162,11 @@ def round_of_daemon(tries: int) -> dict[str, float]:
                 figures |= _memory_mb(daemon)
                 figures["respawn_ms"] = _median(tries, functools.partial(_respawn_ms, daemon))
                 figures["reload_ms"] = _median(tries, functools.partial(_reload_ms, daemon))
+    with running_daemon(16, MANY_SERVICES) as daemon:
+        daemon.line("master.ready")
+        daemon.settle()
+        _greet(daemon)
+        figures["scrape_16_64_ms"] = _scrape_ms(daemon)
     return figures
 
 

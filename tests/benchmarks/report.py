@@ -22,6 +22,7 @@ DAEMON_TITLES = {
     "scrape_2_ms": "a scrape with 2 workers, ms",
     "scrape_16_ms": "a scrape with 16 workers, ms",
     "scrape_64_ms": "a scrape with 64 workers, ms",
+    "scrape_16_64_ms": "a scrape with 16 workers and 64 services, ms",
     "pss_master_mb": "PSS of the master, MB",
     "pss_worker_mb": "PSS of a worker, MB",
     "pss_exporter_mb": "PSS of the exporter, MB",

@@ -12,19 +12,22 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from prometheus_client import CollectorRegistry
 from prometheus_client import parser as text_parser
 from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics import parser as openmetrics_parser
+from prometheus_client.registry import Collector
 
 from unpd.board import layout, memory
 from unpd.board.history import HistoryWriter
 from unpd.board.memory import Scoreboard
 from unpd.kernel.signals import SignalQueue, open_wakeup_pipe
 from unpd.logs import Log
+from unpd.metrics.catalog.table import METRICS
 from unpd.metrics.exporter import (
     FINISH_S,
     STALLED_S,
@@ -32,9 +35,11 @@ from unpd.metrics.exporter import (
     PageContext,
     run_exporter,
 )
+from unpd.metrics.families import family
 from unpd.metrics.labels import Labels, ListenerLabels, Server, TargetLabels
 from unpd.metrics.page.files import PageFiles
 from unpd.metrics.page.news import News
+from unpd.metrics.reading import Reading
 from unpd.names import ChildKind
 from unpd.sinks import standard_error
 
@@ -43,6 +48,29 @@ WORKERS = frozenset({Server(ChildKind.WORKER, "default")})
 ROOT = Path(__file__).parents[2]
 BEAT_ROW = layout.MAX_ROWS - 1
 """The row whose heartbeat cell counts the exporter's turns."""
+
+
+class BoardCollector(Collector):
+    """Yields every metric of the catalogue, with all that prometheus_client does for
+    it: what the exporter's own rendering is compared with.
+    """
+
+    def __init__(self, board: Scoreboard, labels: Labels, tracked: Callable[[], int]) -> None:
+        self._board, self._labels, self._tracked = board, labels, tracked
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield all families of one reading."""
+        reading = Reading.take(self._board, self._labels, self._tracked())
+        return [family(row, row.series(reading)) for row in METRICS]
+
+
+def make_registry(
+    board: Scoreboard, labels: Labels, tracked: Callable[[], int] = int
+) -> CollectorRegistry:
+    """A registry of that collector alone."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(BoardCollector(board, labels, tracked))
+    return registry
 
 
 def make_labels(master_pid: int) -> Labels:

@@ -20,12 +20,12 @@ from unpd.board import layout
 from unpd.board.memory import wrapped
 from unpd.libraries import choose_encoder
 from unpd.loop import now
-from unpd.metrics.collector import make_registry
 from unpd.metrics.messages import Page, Request, text_page
 from unpd.metrics.page.files import PageFiles
 from unpd.metrics.page.snapshot import Sources
 from unpd.metrics.page.status_page import StatusPage
-from unpd.metrics.reading import why_not_ready
+from unpd.metrics.reading import Reading, why_not_ready
+from unpd.metrics.rendering import Renderer
 
 CACHED_S = 0.1
 """How long a rendered page may be shown again."""
@@ -57,7 +57,8 @@ class Pages:
         self._labels = sources.labels
         self._loopback = loopback
         self._clock = clock
-        self._registry = make_registry(sources.board, sources.labels, tracked)
+        self._tracked = tracked
+        self._renderers: dict[str, tuple[Renderer, str]] = {}
         self._rendered: dict[str, tuple[float, Page]] = {}
         self._rendering = 0  # the count of renderings as of our newest page
         self._routes: dict[tuple[str, str], Callable[[Request], Page]] = {
@@ -101,15 +102,23 @@ class Pages:
             self._rendered.clear()
         expires_at, page = self._rendered.get(accept, (0.0, None))
         if page is None or self._clock() >= expires_at:
-            encode, content_type = choose_encoder(accept)
+            renderer, content_type = self._renderer(accept)
             before = self._board.words[layout.Master.RENDERINGS]
-            page = Page(HTTPStatus.OK, encode(self._registry), content_type)
+            reading = Reading.take(self._board, self._labels, self._tracked())
+            page = Page(HTTPStatus.OK, renderer.render(reading), content_type)
             self._rendered[accept] = (self._clock() + CACHED_S, page)
             self._board.count(layout.Master.RENDERINGS)
             # Do not read the word again: if the other exporter counted a rendering
             # during ours, its page is newer, and the next request must notice that.
             self._rendering = wrapped(before + 1)
         return page
+
+    def _renderer(self, accept: str) -> tuple[Renderer, str]:
+        """The renderer of a format, which is kept, and its content type."""
+        if accept not in self._renderers:
+            encode, content_type = choose_encoder(accept)
+            self._renderers[accept] = Renderer(encode), content_type
+        return self._renderers[accept]
 
     def _healthz(self, _: Request) -> Page:
         return text_page(HTTPStatus.OK, "ok\n")

@@ -227,15 +227,18 @@ def count_service(board: Scoreboard, name: str, column: int, rows: Iterable[int]
     """Sum up one service over ``rows``. ``active`` is computed row by row: only damage
     makes a row's count negative, and such a row counts as 0.
     """
-    totals = [0] * Service.size
+    every: list[list[int]] = [[0] * Service.size]
     active = peak_bytes = oldest_ns = 0
     for row in rows:
         cells = sane_cells(copied(board, row, column))
+        if not any(cells):
+            continue
+        every.append(cells)
         active += active_of(cells)
         peak_bytes = max(peak_bytes, cells[Service.PROGRAM_PEAK_BYTES])
         if row_oldest_ns := cells[Service.OLDEST_NS]:
             oldest_ns = min(oldest_ns or row_oldest_ns, row_oldest_ns)
-        totals = list(map(add, totals, cells))
+    totals = list(map(sum, zip(*every, strict=True)))
     return ServiceCounts(
         name=name,
         accepted=totals[Service.ACCEPTED],

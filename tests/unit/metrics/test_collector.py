@@ -8,17 +8,17 @@ from array import array
 from collections.abc import Callable, Iterator
 
 import pytest
-from prometheus_client.exposition import choose_encoder, generate_latest
+from prometheus_client.exposition import choose_encoder
 
-from tests.support.exporter import make_labels, parse_openmetrics, parse_text
+from tests.support.exporter import make_labels, make_registry, parse_openmetrics, parse_text
 from unpd.board import layout, memory
 from unpd.board.active import COPIES, count_active
 from unpd.board.layout import SERVING_KINDS
 from unpd.board.memory import Entry, Scoreboard
 from unpd.metrics.catalog.row import Counter, Histogram
 from unpd.metrics.catalog.table import METRICS
-from unpd.metrics.collector import make_registry
-from unpd.metrics.reading import count_service
+from unpd.metrics.reading import Reading, count_service
+from unpd.metrics.rendering import Renderer
 from unpd.names import (
     ACCEPT_ERRNOS,
     ChildKind,
@@ -41,7 +41,8 @@ class Metrics:
 
     def __init__(self, board: Scoreboard, master_pid: int) -> None:
         self.board = board
-        self.registry = make_registry(board, make_labels(master_pid))
+        self.labels = make_labels(master_pid)
+        self.registry = make_registry(board, self.labels)
 
     def value(self, name: str, **labels: str) -> float:
         """The one sample of that name and labels; AssertionError if it is not there."""
@@ -51,12 +52,20 @@ class Metrics:
 
     def text(self) -> str:
         """The exposition in the text format."""
-        return generate_latest(self.registry).decode()
+        return self.rendered("text/plain")
 
     def openmetrics(self) -> str:
         """The exposition in OpenMetrics."""
-        encode, _ = choose_encoder("application/openmetrics-text")
-        return encode(self.registry).decode()
+        return self.rendered("application/openmetrics-text")
+
+    def rendered(self, accept: str) -> str:
+        """A page as the exporter renders it."""
+        encode, _ = choose_encoder(accept)
+        return Renderer(encode).render(self.reading()).decode()
+
+    def reading(self) -> Reading:
+        """A reading of the board."""
+        return Reading.take(self.board, self.labels, 0)
 
     def service(self, row: int, column: int) -> memoryview:
         """The cells of one service in one row."""

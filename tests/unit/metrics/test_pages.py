@@ -193,11 +193,11 @@ def test_a_page_that_was_overtaken_while_it_was_rendered_is_not_shown_again(
         encode, content_type = choose(accept)
 
         def encode_slowly(registry: Any) -> bytes:
-            page = encode(registry)
+            lines = encode(registry)
             monkeypatch.setattr(pages, "choose_encoder", choose)
             site.board.words[layout.Master.GENERATION] = 7
             assert b"\nunpd_generation 7.0\n" in other.ask("/metrics").body
-            return page
+            return lines
 
         return encode_slowly, content_type
 
