@@ -239,14 +239,15 @@ END_MEANINGS: Mapping[EndCause, str] = MappingProxyType(
         EndCause.WORKER_DIED: "the process that served it died",
         EndCause.ERROR: (
             "the service failed, its program ended with another exit code than 0, or the socket"
-            " failed for a reason that no other cause names; the log tells which"
+            " failed for a reason that no other cause names: then `error` of `connection.ended`"
+            " has it"
         ),
         EndCause.DONE: (
             "the service had said all; the target of a redirect ended it first; or a program ended"
             " with the exit code 0"
         ),
-        EndCause.DENIED: "unpd deny --kick ended it",
-        EndCause.KICKED: "unpd kick ended it",
+        EndCause.DENIED: "`unpd deny --kick` ended it",
+        EndCause.KICKED: "`unpd kick` ended it",
         EndCause.NO_TARGET: "a redirect reached none of its targets",
         EndCause.TARGET_LOST: "the connection of a redirect to its target broke",
     }

@@ -260,10 +260,11 @@ ROWS: tuple[LogEvent, ...] = (
     LogEvent(
         "connection.ended",
         "info",
-        ("service", "cause", "received", "sent", "duration_s", "peer", "target"),
+        ("service", "cause", "received", "sent", "duration_s", "peer", "target", "error"),
         "A connection ended after `received` and `sent` bytes; the section METRICS explains each"
-        " `cause`, and a redirect names its `target`.",
-        optional=("target",),
+        " `cause`, a redirect names its `target`, and `error` is what failed where the cause is"
+        " an error of a socket or `target_lost`.",
+        optional=("target", "error"),
         debug_unless=CONNECTIONS,
     ),
     LogEvent(

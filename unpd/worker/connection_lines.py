@@ -11,6 +11,7 @@ line for each service (``connections.lost``). A UNIX connection that never got a
 process, or whose process has died, has no user in its lines.
 """
 
+import errno
 from dataclasses import dataclass
 
 from unpd.access.peer import UNIX, Peer
@@ -19,6 +20,8 @@ from unpd.kernel.credentials import peer_credentials
 from unpd.logs import Log
 from unpd.names import EndCause
 
+_BY_ERROR = (EndCause.ERROR, EndCause.TARGET_LOST)
+"""The causes that do not tell which error of a socket it was."""
 UNKNOWN = -1
 """In place of a descriptor that is closed, or does not tell the user of the client."""
 
@@ -26,7 +29,8 @@ UNKNOWN = -1
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndedConnection:
     """A connection that has ended, with its bytes. ``fd``: UNKNOWN if it is closed.
-    ``target``: that of a redirect.
+    ``target``: that of a redirect. ``error``: the errno of a socket that failed, 0 if
+    none did.
     """
 
     service: str
@@ -37,6 +41,7 @@ class EndedConnection:
     received: int = 0
     sent: int = 0
     target: str = ""
+    error: int = 0
 
 
 def log_start(log: Log, service: str, peer: bytes, fd: int) -> None:
@@ -49,6 +54,8 @@ def log_start(log: Log, service: str, peer: bytes, fd: int) -> None:
 def log_end(log: Log, ended: EndedConnection) -> None:
     """Log that a connection has ended."""
     more = {"target": ended.target} if ended.target else {}
+    if ended.error and ended.cause in _BY_ERROR:
+        more["error"] = errno.errorcode.get(ended.error, str(ended.error))
     log.event(
         "connection.ended",
         service=ended.service,

@@ -1,5 +1,6 @@
 """The log lines about single connections name the client, whatever its family."""
 
+import errno
 import json
 import os
 import socket
@@ -58,6 +59,29 @@ def test_both_lines_name_the_client(peer: bytes, shown: str) -> None:
     assert (closed["received"], closed["sent"], closed["duration_s"]) == (3, 4, 1.234568)
     for line in (started, closed):
         assert contradiction(Event(line.pop("event"), line.pop("level"), line)) == ""
+
+
+@pytest.mark.parametrize(
+    ("cause", "number", "shown"),
+    [
+        (EndCause.ERROR, errno.ENOBUFS, "ENOBUFS"),
+        (EndCause.ERROR, 9999, "9999"),
+        (EndCause.ERROR, 0, None),
+        (EndCause.TARGET_LOST, errno.ECONNRESET, "ECONNRESET"),
+        (EndCause.CLIENT_RST, errno.ECONNRESET, None),
+    ],
+)
+def test_an_error_has_its_name(cause: EndCause, number: int, shown: str | None) -> None:
+    """Where the cause does not tell it."""
+    memory = MemorySink()
+    log = Log(memory.sink, "info", "json", connections=True)
+    ended = EndedConnection(
+        service="echo", peer=b"", fd=UNKNOWN, cause=cause, duration_s=1.0, error=number
+    )
+    log_end(log, ended)
+    (line,) = (json.loads(line) for line in memory.lines)
+    assert line.get("error") == shown
+    assert contradiction(Event(line.pop("event"), line.pop("level"), line)) == ""
 
 
 def test_a_unix_client_is_its_user() -> None:

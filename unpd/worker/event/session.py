@@ -252,7 +252,8 @@ class Session:
         """End because the socket failed. If we were ending the session already, the
         cause stays as it was.
         """
-        self.end(self.cause or cause_of(error, self.stream.silence, self.times.user_timeout_s))
+        cause = self.cause or cause_of(error, self.stream.silence, self.times.user_timeout_s)
+        self.end(cause, error.errno or 0)
 
     def fail(self, error: BaseException) -> None:
         """End because the service or the engine raised an exception."""
@@ -394,12 +395,14 @@ class Session:
         self.stream.reset_on_close()
         self.end(cause)
 
-    def end(self, cause: EndCause) -> None:
-        """End now: log the end if that is wanted, count it, close the stream."""
+    def end(self, cause: EndCause, error: int = 0) -> None:
+        """End now: log the end if that is wanted, count it, close the stream.
+        ``error``: the errno of a socket that failed.
+        """
         shared = self.shared
         duration_s = shared.now - self.opened_at
         if shared.logs_connections:
-            log_end(shared.log, self._ended(cause, duration_s))
+            log_end(shared.log, self._ended(cause, duration_s, error))
         self.stage = _ENDED
         shared.wheel.remove(self)
         if self.terms.admission is not None:  # the place is free before the end is counted
@@ -424,7 +427,7 @@ class Session:
         # next garbage collection.
         del self.stream
 
-    def _ended(self, cause: EndCause, duration_s: float) -> EndedConnection:
+    def _ended(self, cause: EndCause, duration_s: float, error: int) -> EndedConnection:
         return EndedConnection(
             service=self.terms.name,
             peer=self.peer,
@@ -433,4 +436,5 @@ class Session:
             duration_s=duration_s,
             received=self.stream.received,
             sent=self.stream.sent,
+            error=error,
         )

@@ -66,6 +66,7 @@ class RelaySession:
         "_broken",
         "_client_was_first",
         "_dial",
+        "_errno",
         "_place",
         "_targets",
         "_told_local",
@@ -106,6 +107,7 @@ class RelaySession:
         self._client_was_first = False
         self._banner_bytes = 0
         self._broken: End | None = None  # the end that was cut off
+        self._errno = 0  # of the socket that failed
         self._unacknowledged = 0  # bytes on the way to the other end
         self._targets: Targets = terms.targets
         self._place = -1  # of the target that was reached
@@ -250,6 +252,7 @@ class RelaySession:
         return nothing_sent and self.down.read == self._banner_bytes and not self.down.ended
 
     def _cause_of(self, end: End, error: OSError) -> EndCause:
+        self._errno = error.errno or 0
         if end is self.target:
             return EndCause.TARGET_LOST
         fd, limit_s = end.fd, self.terms.times.user_timeout_s
@@ -478,4 +481,5 @@ class RelaySession:
             received=self.up.read,
             sent=self.down.written,
             target=self._target_text(),
+            error=self._errno,
         )
