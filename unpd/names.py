@@ -230,7 +230,7 @@ END_MEANINGS: Mapping[EndCause, str] = MappingProxyType(
         ),
         EndCause.UNREACHABLE: (
             "the network reported that the client's host or network cannot be reached, and no byte"
-            " arrived (EHOSTUNREACH, ENETUNREACH, EHOSTDOWN, ENETDOWN)"
+            " arrived (EHOSTUNREACH, ENETUNREACH, or ECONNREFUSED and others from a firewall)"
         ),
         EndCause.STALLED: (
             "the client's host answered, but the client took no byte for `user_timeout_s`"

@@ -27,7 +27,23 @@ QUIET_SHARE = 0.9
 has sent it nothing or it has acknowledged nothing.
 """
 _RESET = frozenset((errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN, errno.ESHUTDOWN))
-_UNREACHABLE = frozenset((errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN))
+_UNREACHABLE = frozenset(
+    (
+        errno.EHOSTUNREACH,
+        errno.ENETUNREACH,
+        errno.EHOSTDOWN,
+        errno.ENETDOWN,
+        errno.ECONNREFUSED,  # a firewall's "port unreachable"; a reset is ECONNRESET
+        errno.EACCES,
+        errno.ENONET,
+        errno.ENOPROTOOPT,
+        errno.EOPNOTSUPP,
+        errno.EPROTO,
+    )
+)
+"""The errors that ICMP stores for an open connection (icmp_err_convert in
+net/ipv4/icmp.c, icmpv6_err_convert in net/ipv6/icmp.c), and those of our own network.
+"""
 
 
 def cause_of(
