@@ -34,7 +34,7 @@ from unpd.control.answer_fields import mismatch
 from unpd.control.client_fields import ENDED, ENDED_PAGE
 from unpd.control.client_verbs import SORT_KEYS
 from unpd.core.model import Child, Slot
-from unpd.kernel.tcp_info import Way
+from unpd.kernel.tcp_info import PathQuality
 from unpd.logs import Log
 from unpd.loop import now
 from unpd.master import ended
@@ -340,7 +340,7 @@ class Scene:
         )
         ended_at = now() - 5000.0 + at
         return RecentEnd(
-            self.words, peer, EndCause.DONE, ended_at, 2.0, int(at), 0, known.get("way")
+            self.words, peer, EndCause.DONE, ended_at, 2.0, int(at), 0, known.get("path")
         )
 
     def write(self, ring: EndedRing, *ends: RecentEnd) -> None:
@@ -384,7 +384,7 @@ def test_the_ends_of_all_children_come_in_the_order_of_time(scene: Scene) -> Non
     """The latest first, those of the dead and of sessions without a dispatcher, too."""
     first, second = scene.child(1), scene.child(2)
     scene.write(first, scene.end(1), scene.end(4))
-    scene.write(second, scene.end(2), scene.end(5, way=Way(0.02, 3)))
+    scene.write(second, scene.end(2), scene.end(5, path=PathQuality(0.02, 3)))
     ended.keep(scene.runtime, second)
     del scene.runtime.processes[2]
     scene.runtime.lanes.ended.append(scene.end(3))

@@ -22,7 +22,7 @@ from unpd.kernel.connections import (
     skip,
     take_error,
 )
-from unpd.kernel.tcp_info import PeerWays, way_to
+from unpd.kernel.tcp_info import PeerPaths, retransmits
 
 
 @pytest.fixture
@@ -184,21 +184,21 @@ def test_a_link_local_address_has_its_interface() -> None:
     assert address_text(b"") == "unknown"
 
 
-def test_the_way_to_a_peer_is_known(pair: tuple[socket.socket, int]) -> None:
-    """Over TCP alone, after the peer has reset it, too, as a socket object tells it."""
+def test_the_path_to_a_peer_is_known(pair: tuple[socket.socket, int]) -> None:
+    """Over TCP alone, after the peer has reset it, too."""
     client, fd = pair
-    ways = PeerWays()
+    paths = PeerPaths()
     with borrowed(fd) as sock:
-        assert ways.ask(fd) == way_to(sock)
+        assert retransmits(sock) == 0
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     client.close()
     select.select([fd], [], [], 10.0)
-    way = ways.ask(fd)
-    assert way is not None
-    assert (0 < way.rtt_s < 10, way.retransmits) == (True, 0)
+    path = paths.ask(fd)
+    assert path is not None
+    assert (0 < path.rtt_s < 10, path.retransmits) == (True, 0)
     here, there = socket.socketpair()
     with here, there:
-        assert ways.ask(here.fileno()) is None
-    assert ways.ask(-1) is None
+        assert paths.ask(here.fileno()) is None
+    assert paths.ask(-1) is None
     with socket.socket() as unconnected:
-        assert ways.ask(unconnected.fileno()) is None, "it has measured no round trip"
+        assert paths.ask(unconnected.fileno()) is None, "it has measured no round trip"

@@ -30,7 +30,7 @@ from typing import NamedTuple
 
 from unpd.board.layout import END_CAUSES, MOST_ENDED, NS, RING_ENTRIES, WORD_BYTES, Ended, Ring
 from unpd.board.memory import sane
-from unpd.kernel.tcp_info import Way
+from unpd.kernel.tcp_info import PathQuality
 from unpd.names import EndCause
 
 PEER_BYTES = 4 * WORD_BYTES
@@ -42,9 +42,9 @@ _ENTRY = struct.Struct(f"=8Q{PEER_BYTES}s")
 
 class RecentEnd(NamedTuple):
     """An end as a process notes it. ``words``: where those of its service start in a
-    row. ``peer``: the client's sockaddr. ``ended_at``: monotonic seconds. ``way``: None
-    if it is not known. ``lost``: how many connections a dead child has left open, for
-    which this end stands; 0: it is the end of one connection.
+    row. ``peer``: the client's sockaddr. ``ended_at``: monotonic seconds. ``path``:
+    None if it is not known. ``lost``: how many connections a dead child has left open,
+    for which this end stands; 0: it is the end of one connection.
 
     No dataclass, because one is made for each connection.
     """
@@ -56,7 +56,7 @@ class RecentEnd(NamedTuple):
     duration_s: float
     received: int
     sent: int
-    way: Way | None
+    path: PathQuality | None
     lost: int = 0
 
 
@@ -70,7 +70,7 @@ def recent_ends() -> RecentEnds:
 
 class EndedEntry(NamedTuple):
     """An end as the master reads it. ``words``: where those of its service start in a
-    row. ``cause``: the index of the end cause. ``rtt_ns``: 0 if the way to the client
+    row. ``cause``: the index of the end cause. ``rtt_ns``: 0 if the path to the client
     is not known. ``lost``: as in RecentEnd; no child can write it.
     """
 
@@ -105,8 +105,8 @@ def entry_of(end: RecentEnd, asleep_ns: int) -> EndedEntry:
 
 def _fields(end: RecentEnd, asleep_ns: int) -> tuple[int, int, int, int, int, int, int, int, bytes]:
     """The fields of an entry: 1,000 tuples take half as long as 1,000 entries."""
-    words, peer, cause, ended_at, duration_s, received, sent, way, _ = end
-    rtt_ns, again = (int(way.rtt_s * NS), way.retransmits) if way else (0, 0)
+    words, peer, cause, ended_at, duration_s, received, sent, path, _ = end
+    rtt_ns, again = (int(path.rtt_s * NS), path.retransmits) if path else (0, 0)
     ended_ns, duration_ns = int(ended_at * NS) + asleep_ns, int(duration_s * NS)
     number = _CAUSES[cause]
     return ended_ns, words, number, duration_ns, received, sent, rtt_ns, again, peer[:PEER_BYTES]

@@ -20,7 +20,7 @@ from unpd.board.layout import Service, Session
 from unpd.board.memory import sane
 from unpd.board.sessions import SessionTable, kicked_for
 from unpd.board.source_lane import SourceLane
-from unpd.dispatcher.roll import Ended, ProcessEnd, Roll
+from unpd.dispatcher.roll import ProcessEnd, Roll, SessionEnd
 from unpd.kernel import processes
 from unpd.kernel.connections import address_text
 from unpd.line_limit import LineLimit
@@ -44,7 +44,7 @@ _CAUSES: Mapping[ProgramResult, EndCause] = MappingProxyType(
 
 
 @dataclass(frozen=True, slots=True)
-class ProgramEnded(Ended):
+class ProgramEnded(SessionEnd):
     """What is known of a program that has ended. ``failed_step``: of its start, with
     the errno; None if it has started. ``told``: unpd had told it to end.
     ``suppressed``: how many lines were left out, None if this one is, too. ``trace``:

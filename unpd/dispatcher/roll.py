@@ -27,7 +27,7 @@ from unpd.board.source_lane import SourceLane
 from unpd.kernel.connections import address_text
 from unpd.kernel.processes import ExitReport, decode_wait_status
 from unpd.kernel.signals import Reaped
-from unpd.kernel.tcp_info import Way
+from unpd.kernel.tcp_info import PathQuality
 from unpd.logs import Log
 from unpd.names import MAX_PID, EndCause, ReapReason, reap_reason
 from unpd.worker.admission import Hold
@@ -96,7 +96,7 @@ class ProcessEnd:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class SessionEnd:
     """What is known of a session that has ended. ``pid`` is 0 if it had no process.
     ``received`` and ``sent``: its bytes, as far as it counted them.
     """
@@ -337,7 +337,7 @@ class Roll:
         """Send a signal to a process that certainly was not reaped yet."""
         os.kill(self.enrolled[index].pid, signum)
 
-    def reaped(self, index: int, end: ProcessEnd, now_ns: int) -> Ended:
+    def reaped(self, index: int, end: ProcessEnd, now_ns: int) -> SessionEnd:
         """Book the end of a session whose process was reaped, and free its entry."""
         return self.ended(index, end.reason, now_ns)
 
@@ -347,7 +347,7 @@ class Roll:
         reason: ReapReason | None,
         now_ns: int,
         unserved: EndCause = EndCause.SHUTDOWN,
-    ) -> Ended:
+    ) -> SessionEnd:
         """Book the rest of a session that has ended, and free its entry.
 
         ``reason``: how its process ended; None: it never had one, and its connection
@@ -362,8 +362,8 @@ class Roll:
         self._lane.service_closed(session.column)
         if session.token is not None:
             self._lane.source_closed(session.token)
-        if (way := _way(words)) is not None:
-            self._ledger.last_way(session.account, way)
+        if (path := _path(words)) is not None:
+            self._ledger.path_measured(session.account, path)
         self._ledger.ended(session.account, cause, duration_s)
         received, sent = sane(words[_RECEIVED]), sane(words[_SENT])
         self._ledger.ends.append(
@@ -375,13 +375,13 @@ class Roll:
                 duration_s=duration_s,
                 received=received,
                 sent=sent,
-                way=way,
+                path=path,
             )
         )
         if reason is not None:
             self._ledger.session_reaped(session.account, reason)
         self._ledger.lines_dropped(sane(words[Session.LOG_DROPPED]))
-        ended = Ended(
+        ended = SessionEnd(
             service=session.account.name,
             pid=session.pid,
             peer=session.peer,
@@ -395,8 +395,8 @@ class Roll:
         return ended
 
 
-def _way(words: memoryview) -> Way | None:
-    """The way to its client, as the session counted it; None if it did not, or wrote
+def _path(words: memoryview) -> PathQuality | None:
+    """The path to its client, as the session counted it; None if it did not, or wrote
     what no kernel tells.
     """
     if not any(words[_RTT_BUCKETS]):
@@ -404,7 +404,7 @@ def _way(words: memoryview) -> Way | None:
     rtt_ns, again = words[_RTT_SUM_NS], words[_RETRANSMITTED]
     if rtt_ns > _LARGEST_RTT_NS or again > _LARGEST_COUNT:
         return None
-    return Way(rtt_ns / layout.NS, int(again))
+    return PathQuality(rtt_ns / layout.NS, int(again))
 
 
 def _cause(words: memoryview) -> EndCause:

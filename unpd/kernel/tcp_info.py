@@ -1,7 +1,7 @@
 """TCP_INFO: the accept queue of a listener, how long a peer has been silent, and how
-good the way to it is.
+good the path to it is.
 
-Owns nothing but the buffer of :class:`PeerWays`: each socket belongs to the caller,
+Owns nothing but the buffer of :class:`PeerPaths`: each socket belongs to the caller,
 which is the master, a worker or a client. Calls nothing of unpd. Raises OSError where a
 function does not say otherwise.
 """
@@ -24,13 +24,13 @@ _LAST_ACK_RECV = 56
 _RTT = 68
 _TOTAL_RETRANSMITS = 100
 _NOT_SENT = 144
-_WAY_BYTES = _TOTAL_RETRANSMITS + 4
-_WAY = struct.Struct(f"={_RTT}xI{_TOTAL_RETRANSMITS - _RTT - 4}xI")
+_PATH_BYTES = _TOTAL_RETRANSMITS + 4
+_PATH = struct.Struct(f"={_RTT}xI{_TOTAL_RETRANSMITS - _RTT - 4}xI")
 _TCP, _TCP_INFO = int(socket.IPPROTO_TCP), int(socket.TCP_INFO)
 
 # Both are made here: each session process would make them anew.
-_WayBuffer = ctypes.c_char * _WAY_BYTES
-_getsockopt = ctypes.PyDLL(None, use_errno=True).getsockopt
+_PathBuffer = ctypes.c_char * _PATH_BYTES
+_getsockopt = ctypes.PyDLL(None).getsockopt
 
 
 def accept_queue(sock: socket.socket) -> tuple[int, int] | None:
@@ -94,8 +94,8 @@ def silence(sock: socket.socket) -> Silence | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """How good the way to a peer is. ``rtt_s``: the smoothed round-trip time, in
+class PathQuality:
+    """How good the path to a peer is. ``rtt_s``: the smoothed round-trip time, in
     seconds. ``retransmits``: how many segments our kernel has sent again.
     """
 
@@ -103,49 +103,33 @@ class Way:
     retransmits: int
 
 
-def way_to(sock: socket.socket) -> Way | None:
-    """The way to the peer of a TCP connection; None of any other socket, and where the
-    kernel does not tell.
-    """
-    if sock.family == socket.AF_UNIX or sock.type != socket.SOCK_STREAM:
-        return None
-    try:
-        tcp_info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
-        rtt_us, again = (
-            struct.unpack_from("=I", tcp_info, offset)[0] for offset in (_RTT, _TOTAL_RETRANSMITS)
-        )
-    except (OSError, struct.error):
-        return None
-    return Way(rtt_us / 1e6, again)
-
-
-class PeerWays:
-    """Asks for the ways to the peers of bare descriptors, with one buffer. A socket
-    object, which :func:`way_to` needs, costs 7 us, because Python asks for its family,
-    its type and its protocol; this call costs 1.4 us.
+class PeerPaths:
+    """Asks for the paths to the peers of bare descriptors, with one buffer: a question
+    costs 1.4 us. A socket object would cost 7 us, because Python asks for its family,
+    its type and its protocol.
     """
 
     def __init__(self) -> None:
-        self._buffer = _WayBuffer()
-        self._length = ctypes.c_uint(_WAY_BYTES)
+        self._buffer = _PathBuffer()
+        self._length = ctypes.c_uint(_PATH_BYTES)
         self._pointer = ctypes.byref(self._length)
 
-    def ask(self, fd: int) -> Way | None:
-        """The way to the peer; None of any other socket than TCP's, and where the
+    def ask(self, fd: int) -> PathQuality | None:
+        """The path to the peer; None of any other socket than TCP's, and where the
         kernel has not measured a round trip, or is too old to tell.
         """
-        self._length.value = _WAY_BYTES
+        self._length.value = _PATH_BYTES
         if _getsockopt(fd, _TCP, _TCP_INFO, self._buffer, self._pointer) != 0:
             return None
-        if self._length.value < _WAY_BYTES:
+        if self._length.value < _PATH_BYTES:
             return None
-        rtt_us, again = _WAY.unpack_from(self._buffer)
-        return Way(rtt_us / 1e6, again) if rtt_us else None
+        rtt_us, again = _PATH.unpack_from(self._buffer)
+        return PathQuality(rtt_us / 1e6, again) if rtt_us else None
 
 
 def retransmits(sock: socket.socket) -> int | None:
     """How many segments the kernel has retransmitted on a TCP connection; None for any
     other socket, and where the kernel does not tell.
     """
-    way = way_to(sock)
-    return way.retransmits if way else None
+    path = PeerPaths().ask(sock.fileno())
+    return path.retransmits if path else None

@@ -39,10 +39,10 @@ from unpd.worker.admission import Admission, peer_of_connection
 from unpd.worker.event.deadlines import Wheel
 from unpd.worker.event.poller import Target
 from unpd.worker.ledger import Ledger
+from unpd.worker.path_quality import path_fields
 from unpd.worker.reception import Entered, Reception
 from unpd.worker.selection import Kick, Selection
 from unpd.worker.terms import Terms
-from unpd.worker.ways import way_of
 
 HEADER_TIMEOUT_S = 5.0
 """How long a header may take: more than the 3 s after which TCP sends a lost segment
@@ -123,7 +123,7 @@ class Arrival:
             "received": 0,
             "sent": 0,
             "state": "arriving",
-            **way_of(self.fd),
+            **path_fields(self.fd),
         }
 
 

@@ -19,7 +19,7 @@ from typing import Protocol
 from unpd.board import layout
 from unpd.board.ended import recent_ends
 from unpd.board.memory import sane
-from unpd.kernel.tcp_info import Way
+from unpd.kernel.tcp_info import PathQuality
 from unpd.names import (
     ACCEPT_ERRNOS,
     EndCause,
@@ -151,16 +151,16 @@ class Ledger:
         self._add(start + _DURATION_SUM_NS, int(duration_s * layout.NS))
         self._add(start + _ENDED[cause], 1)
 
-    def last_way(self, account: Account, way: Way, stands_for: int = 1) -> None:
-        """Count the way to the client of a connection that ends. ``stands_for``: how
+    def path_measured(self, account: Account, path: PathQuality, stands_for: int = 1) -> None:
+        """Count the path to the client of a connection that ends. ``stands_for``: how
         many connections it stands for, itself included.
         """
         start = account.words
-        bucket = bisect_left(layout.RTT_BOUNDS_S, way.rtt_s)
+        bucket = bisect_left(layout.RTT_BOUNDS_S, path.rtt_s)
         self._add(start + _RTT_BUCKETS + bucket, stands_for)
-        self._add(start + _RTT_SUM_NS, int(way.rtt_s * layout.NS) * stands_for)
-        if way.retransmits:
-            self._add(start + layout.Service.RETRANSMITTED, way.retransmits * stands_for)
+        self._add(start + _RTT_SUM_NS, int(path.rtt_s * layout.NS) * stands_for)
+        if path.retransmits:
+            self._add(start + layout.Service.RETRANSMITTED, path.retransmits * stands_for)
 
     def accepts(self, start: int) -> int:
         """How many connections the service whose words start at ``start`` has

@@ -166,7 +166,7 @@ def listeners_of(
     # Before Linux 6.5 splice(2) into a UNIX socket waits for a lock that the peer holds
     # while it reads, as long as a page fault in its buffer takes: it could hold up the
     # whole worker.
-    unix_terms = replace(terms, relays=False)
+    unix_terms = replace(terms, over_tcp=False, relays=False)
     return [
         Listener(setup, unix_terms if setup.sock.family == socket.AF_UNIX else terms)
         for setup in service.listeners

@@ -20,20 +20,19 @@ if TYPE_CHECKING:
 @dataclass(slots=True)
 class Totals:
     """Bytes of one service since the ledger last booked them on the board: writing a
-    word of the board costs three times as much as adding to an attribute. ``unasked``:
-    connections that ended since one was asked for its way (:mod:`unpd.worker.ways`).
+    word of the board costs three times as much as adding to an attribute.
     """
 
     received: int = 0
     sent: int = 0
-    unasked: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
     """How the connections of one service are served, over TCP or over UNIX sockets.
 
-    ``words``: where the service's counters start in the worker's row. ``relays``:
+    ``words``: where the service's counters start in the worker's row. ``over_tcp``:
+    whether its connections may have a path that TCP measures. ``relays``:
     whether bulk data may be relayed within the kernel. ``offered``: the times of the
     services to which its sessions may be handed over; they hold from then on.
     ``failures``: the limit of the lines about connections that failed. ``banner``: what
@@ -48,6 +47,7 @@ class Terms:
     service: StreamService
     times: ServiceTimes
     words: int
+    over_tcp: bool = True
     relays: bool = True
     totals: Totals = field(default_factory=Totals)
     offered: Mapping[str, ServiceTimes] = field(default_factory=dict)

@@ -6,15 +6,15 @@ import pytest
 
 from unpd.board.ended import EndedRing, RecentEnd, entry_of, recent_ends, slept_ns
 from unpd.board.layout import END_CAUSES, MOST_ENDED, NS, RING_ENTRIES, Ring
-from unpd.kernel.tcp_info import Way
+from unpd.kernel.tcp_info import PathQuality
 from unpd.names import EndCause
 
 PEER = bytes(range(28))
 
 
-def end(number: int, way: Way | None = None) -> RecentEnd:
+def end(number: int, path: PathQuality | None = None) -> RecentEnd:
     """An end at second ``number``."""
-    return RecentEnd(300, PEER, EndCause.IDLE, float(number), 1.5, number, 7, way)
+    return RecentEnd(300, PEER, EndCause.IDLE, float(number), 1.5, number, 7, path)
 
 
 def written(ring: EndedRing, count: int, first: int = 0) -> None:
@@ -26,9 +26,9 @@ def written(ring: EndedRing, count: int, first: int = 0) -> None:
 
 
 def test_an_end_is_read_as_it_was_written() -> None:
-    """With its way to the client, and without."""
+    """With its path to the client, and without."""
     ring, ends = EndedRing(), recent_ends()
-    ends.extend([end(1, Way(0.025, 3)), end(2)])
+    ends.extend([end(1, PathQuality(0.025, 3)), end(2)])
     ring.write(ends)
     assert not ends
     later, earlier = ring.newest()
@@ -37,7 +37,7 @@ def test_an_end_is_read_as_it_was_written() -> None:
     assert abs(asleep_ns - slept_ns()) < NS
     assert later[1:] == (300, idle, NS * 3 // 2, 2, 7, 0, 0, PEER.ljust(32, b"\0"), 0)
     assert (earlier.rtt_ns, earlier.retransmits) == (25_000_000, 3)
-    assert earlier._replace(peer=PEER) == entry_of(end(1, Way(0.025, 3)), asleep_ns)
+    assert earlier._replace(peer=PEER) == entry_of(end(1, PathQuality(0.025, 3)), asleep_ns)
 
 
 def test_the_last_ones_are_there() -> None:

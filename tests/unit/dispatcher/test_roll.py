@@ -17,7 +17,7 @@ from unpd.board.source_lane import SourceLane
 from unpd.board.sources import Shape, SourceCounts, create
 from unpd.config.times import ServiceTimes
 from unpd.dispatcher.roll import Began, Roll
-from unpd.kernel.tcp_info import Way
+from unpd.kernel.tcp_info import PathQuality
 from unpd.logs import Log
 from unpd.names import MAX_PID, EndCause, ReapReason
 from unpd.services.echo import Echo, EchoOptions
@@ -396,18 +396,18 @@ def test_a_new_session_in_the_entry_of_a_kicked_one_stays(
     assert scene.table.entry(index)[Session.KICKED] == 0
 
 
-def the_way(scene: Scene, index: int, rtt_ns: int, again: int) -> None:
-    """A session counts the way to its client."""
+def the_path(scene: Scene, index: int, rtt_ns: int, again: int) -> None:
+    """A session counts the path to its client."""
     words = scene.table.entry(index)
     words[Session.COUNTS + Service.RTT_BUCKETS] = 1
     words[Session.COUNTS + Service.RTT_SUM_NS] = rtt_ns
     words[Session.COUNTS + Service.RETRANSMITTED] = again
 
 
-def test_the_way_to_the_client_is_booked(scene: Scene) -> None:
+def test_the_path_to_the_client_is_booked(scene: Scene) -> None:
     """By its round-trip time, whatever bucket the session has counted in."""
     index = scene.begin(pid=4711)
-    the_way(scene, index, 20_000_000, 3)
+    the_path(scene, index, 20_000_000, 3)
     scene.roll.ended(index, ReapReason.CLEAN, 12 * S)
     bucket = Service.RTT_BUCKETS + layout.RTT_BOUNDS_S.index(0.025)
     assert (scene.word(bucket), scene.word(Service.RTT_SUM_NS)) == (1, 20_000_000)
@@ -418,7 +418,7 @@ def test_the_way_to_the_client_is_booked(scene: Scene) -> None:
 def test_a_way_that_no_kernel_tells_is_not_booked(scene: Scene, rtt_ns: int, again: int) -> None:
     """A session forged it."""
     index = scene.begin(pid=4711)
-    the_way(scene, index, rtt_ns, again)
+    the_path(scene, index, rtt_ns, again)
     scene.roll.ended(index, ReapReason.CLEAN, 12 * S)
     assert not any(scene.row[CELLS + Service.RTT_BUCKETS : CELLS + Service.OLDEST_NS])
 
@@ -428,9 +428,9 @@ def test_an_end_is_remembered(scene: Scene) -> None:
     index = scene.begin(pid=4711)
     scene.moves(index, 7, 5)
     scene.says(index, EndCause.IDLE)
-    the_way(scene, index, 20_000_000, 3)
+    the_path(scene, index, 20_000_000, 3)
     scene.roll.ended(index, ReapReason.CLEAN, 12 * S)
-    expected = RecentEnd(CELLS, b"\x01peer", EndCause.IDLE, 12.0, 2.0, 7, 5, Way(0.02, 3))
+    expected = RecentEnd(CELLS, b"\x01peer", EndCause.IDLE, 12.0, 2.0, 7, 5, PathQuality(0.02, 3))
     assert list(scene.ledger.ends) == [expected]
 
 

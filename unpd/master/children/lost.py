@@ -34,7 +34,7 @@ def book_lost(
                 duration_s=0.0,
                 received=0,
                 sent=0,
-                way=None,
+                path=None,
                 lost=number,
             )
         )

@@ -21,9 +21,9 @@ from unpd.worker.event.ending import QUIET_SHARE, cause_of, report_failure, why_
 from unpd.worker.event.shared import Shared
 from unpd.worker.event.stage import Stage
 from unpd.worker.event.stream import Stream
+from unpd.worker.path_quality import path_fields
 from unpd.worker.selection import Selection
 from unpd.worker.terms import Terms
-from unpd.worker.ways import way_of
 
 QUIET_S = 0.25
 """In a graceful stop, a client that was silent for this long has sent all that it
@@ -160,7 +160,7 @@ class Session:
             "received": self.stream.received,
             "sent": self.stream.sent,
             "state": self.stage.name.lower(),
-            **way_of(self.stream.fd),
+            **path_fields(self.stream.fd),
         }
 
     # --- reports of the stream --------------------------------------------------------
@@ -408,7 +408,7 @@ class Session:
         if self.terms.admission is not None:  # the place is free before the end is counted
             self.terms.admission.left(self.hold)
         terms, stream, ledger, now = self.terms, self.stream, shared.ledger, shared.now
-        way = shared.ways.ask(terms, stream.fd, duration_s, now)
+        path = shared.paths.ask(terms, stream.fd, duration_s, now)
         ledger.ended(terms, cause, duration_s)
         ledger.ends.append(
             RecentEnd(
@@ -419,7 +419,7 @@ class Session:
                 duration_s=duration_s,
                 received=stream.received,
                 sent=stream.sent,
-                way=way,
+                path=path,
             )
         )
         self.stream.close()

@@ -17,9 +17,9 @@ from unpd.worker.arrivals import Arrivals, ArrivalsSetup
 from unpd.worker.event.deadlines import Scheduled, Wheel
 from unpd.worker.event.poller import Poller
 from unpd.worker.ledger import Ledger
+from unpd.worker.path_quality import PathSampler
 from unpd.worker.reception import Reception
 from unpd.worker.refusals import RefusalLines
-from unpd.worker.ways import LastWays
 
 SMALL_READ_BYTES = 512 - sys.getsizeof(b"")
 """How many bytes a small read asks for: the largest bytes object that CPython takes
@@ -78,7 +78,7 @@ class Shared:
     refusals: RefusalLines = field(init=False)
     reception: Reception = field(init=False)
     arrivals: Arrivals = field(init=False)
-    ways: LastWays = field(init=False)
+    paths: PathSampler = field(init=False)
     logs_connections: bool = field(init=False)
     finish_at: float = math.inf
     linger_s: float = LINGER_S
@@ -88,9 +88,9 @@ class Shared:
         ``after_small``, its part behind a small read; and ``logs_connections``, whether
         the log has lines for the start and the end of each session. And make what is
         needed rarely: ``refusals``, their lines, the ``reception``, and the
-        ``arrivals``; and ``ways``, which asks for those of connections that end.
+        ``arrivals``; and ``paths``, which asks for those of connections that end.
         """
-        self.ways = LastWays(self.ledger)
+        self.paths = PathSampler(self.ledger)
         self.refusals = RefusalLines(self.log)
         self.reception = Reception(self.ledger, self.refusals)
         self.arrivals = Arrivals(

@@ -28,12 +28,13 @@ from typing import Any
 
 from unpd.board.ended import RecentEnd
 from unpd.kernel import connections as kernel
-from unpd.kernel.tcp_info import Way
+from unpd.kernel.tcp_info import PathQuality
 from unpd.names import EndCause
 from unpd.worker.connection_lines import EndedConnection, log_end, log_start
 from unpd.worker.event.ending import QUIET_SHARE, cause_of, report_failure, silence_of, why_silent
 from unpd.worker.event.session import LOOK_AHEAD_S, QUIET_S
 from unpd.worker.event.shared import Shared
+from unpd.worker.path_quality import path_fields
 from unpd.worker.reception import Entered
 from unpd.worker.redirect.dial import Dial
 from unpd.worker.redirect.flow import End, Flow
@@ -41,7 +42,6 @@ from unpd.worker.redirect.stage import RelayStage
 from unpd.worker.redirect.targets import Targets
 from unpd.worker.selection import Selection
 from unpd.worker.terms import Terms
-from unpd.worker.ways import way_of
 
 DELIVERY_S = 0.125
 """How often a session that is being cut off asks whether all bytes have arrived."""
@@ -60,18 +60,18 @@ class RelaySession:
     """
 
     __slots__ = (
-        "_asks_way",
+        "_asks_path",
         "_awaits_answer",
         "_banner_bytes",
         "_broken",
         "_client_was_first",
         "_dial",
         "_errno",
+        "_path",
         "_place",
         "_targets",
         "_told_local",
         "_unacknowledged",
-        "_way",
         "active_at",
         "cause",
         "client",
@@ -101,8 +101,8 @@ class RelaySession:
         self.target = End(-1, self)
         self.up = Flow(self.client, self.target, self._moved_up)
         self.down = Flow(self.target, self.client, self._moved_down)
-        self._asks_way = True
-        self._way: Way | None = None
+        self._asks_path = True
+        self._path: PathQuality | None = None
         self._awaits_answer = False
         self._client_was_first = False
         self._banner_bytes = 0
@@ -154,7 +154,7 @@ class RelaySession:
             "sent": self.down.written,
             "state": "half_closed" if self._is_half_closed() else self.stage.name.lower(),
             "target": self._target_text(),
-            **way_of(self.client.fd),
+            **path_fields(self.client.fd),
         }
 
     def _is_half_closed(self) -> bool:
@@ -380,7 +380,7 @@ class RelaySession:
         self.active_at = self.shared.now
         self._broken = broken
         if broken is self.client:
-            self._ask_way()
+            self._ask_path()
         self._dial.close()
         broken.incoming.drop()
         if broken.outgoing.ended:
@@ -438,7 +438,7 @@ class RelaySession:
         shared.wheel.remove(self)
         if self.terms.admission is not None:
             self.terms.admission.left(self.hold)
-        self._ask_way()
+        self._ask_path()
         self._count_end(cause, duration_s)
         for flow in (self.up, self.down):
             flow.drop()
@@ -459,17 +459,17 @@ class RelaySession:
                 duration_s=duration_s,
                 received=self.up.read,
                 sent=self.down.written,
-                way=self._way,
+                path=self._path,
             )
         )
 
-    def _ask_way(self) -> None:
-        """Ask once for the way to the client, while its socket is there."""
+    def _ask_path(self) -> None:
+        """Ask once for the path to the client, while its socket is there."""
         shared = self.shared
-        if self._asks_way and self.client.fd >= 0:
-            self._asks_way = False
+        if self._asks_path and self.client.fd >= 0:
+            self._asks_path = False
             duration_s = shared.now - self.opened_at
-            self._way = shared.ways.ask(self.terms, self.client.fd, duration_s, shared.now)
+            self._path = shared.paths.ask(self.terms, self.client.fd, duration_s, shared.now)
 
     def _ended(self, cause: EndCause, duration_s: float) -> EndedConnection:
         return EndedConnection(

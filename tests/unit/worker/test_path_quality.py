@@ -1,4 +1,4 @@
-"""The ways to the clients of connections that end: which are asked for, and what the
+"""The paths to the clients of connections that end: which are asked for, and what the
 metrics make of them.
 """
 
@@ -7,24 +7,24 @@ import pytest
 from unpd.board import layout
 from unpd.board.layout import RTT_BOUNDS_S, Service
 from unpd.config.times import ServiceTimes
-from unpd.kernel.tcp_info import Way
+from unpd.kernel.tcp_info import PathQuality
 from unpd.services.echo import Echo, EchoOptions
 from unpd.worker.ledger import Ledger
+from unpd.worker.path_quality import APART_S, LONG_S, SHARE, PathSampler
 from unpd.worker.terms import Terms
-from unpd.worker.ways import APART_S, LONG_S, SHARE, LastWays
 
-WAY = Way(0.02, 2)
+PATH = PathQuality(0.02, 2)
 
 
 class Scene:
-    """An echo, its counts, and a kernel that knows one way."""
+    """An echo, its counts, and a kernel that knows one path."""
 
-    def __init__(self, way: Way | None = WAY) -> None:
+    def __init__(self, path: PathQuality | None = PATH) -> None:
         self.row = memoryview(bytearray(layout.Row.size * layout.WORD_BYTES)).cast("Q")
         self.terms = self.service(0)
         self.asked: list[int] = []
-        self.way = way
-        self.ways = LastWays(Ledger(self.row, [self.terms]), self.kernel)
+        self.path = path
+        self.paths = PathSampler(Ledger(self.row, [self.terms]), self.kernel)
 
     def service(self, column: int) -> Terms:
         """The terms of a service in a column."""
@@ -35,14 +35,16 @@ class Scene:
             words=layout.service_cells(column),
         )
 
-    def kernel(self, fd: int) -> Way | None:
+    def kernel(self, fd: int) -> PathQuality | None:
         """Note the question."""
         self.asked.append(fd)
-        return self.way
+        return self.path
 
-    def ends(self, at: float, duration_s: float = 0.001, terms: Terms | None = None) -> Way | None:
-        """A connection ends; return the way that is known of it."""
-        return self.ways.ask(terms or self.terms, 7, duration_s, at)
+    def ends(
+        self, at: float, duration_s: float = 0.001, terms: Terms | None = None
+    ) -> PathQuality | None:
+        """A connection ends; return the path that is known of it."""
+        return self.paths.ask(terms or self.terms, 7, duration_s, at)
 
     def word(self, word: int) -> int:
         """One count of the echo."""
@@ -55,10 +57,10 @@ class Scene:
         return sum(self.row[start : start + len(RTT_BOUNDS_S) + 1])
 
 
-def test_a_way_is_counted() -> None:
+def test_a_path_is_counted() -> None:
     """By its round-trip time, with its segments."""
     scene = Scene()
-    assert scene.ends(100.0) is WAY
+    assert scene.ends(100.0) is PATH
     assert scene.word(Service.RTT_BUCKETS + RTT_BOUNDS_S.index(0.025)) == 1
     assert scene.word(Service.RTT_SUM_NS) == 20_000_000
     assert scene.word(Service.RETRANSMITTED) == 2
@@ -68,15 +70,15 @@ def test_every_connection_is_asked_for_while_few_end() -> None:
     """Each stands for itself."""
     scene = Scene()
     for number in range(5):
-        assert scene.ends(100.0 + number * APART_S * 1.01) is WAY
+        assert scene.ends(100.0 + number * APART_S * 1.01) is PATH
     assert (len(scene.asked), scene.counted, scene.word(Service.RETRANSMITTED)) == (5, 5, 10)
 
 
 def test_of_many_short_ones_one_stands_for_those_before_it() -> None:
     """So the histogram counts all, and the segments are an estimate."""
     scene = Scene()
-    ways = [scene.ends(100.0) for _ in range(1 + 2 * SHARE)]
-    assert [number for number, way in enumerate(ways) if way] == [0, SHARE, 2 * SHARE]
+    paths = [scene.ends(100.0) for _ in range(1 + 2 * SHARE)]
+    assert [number for number, path in enumerate(paths) if path] == [0, SHARE, 2 * SHARE]
     assert scene.counted == 1 + 2 * SHARE
     assert scene.word(Service.RETRANSMITTED) == 2 * scene.counted
 
@@ -96,9 +98,9 @@ def test_a_long_one_is_always_asked_for() -> None:
     scene = Scene()
     scene.ends(100.0)
     scene.ends(100.0)
-    assert scene.ends(100.0, LONG_S) is WAY
+    assert scene.ends(100.0, LONG_S) is PATH
     assert scene.counted == 2
-    assert scene.ends(200.0) is WAY
+    assert scene.ends(200.0) is PATH
     assert scene.counted == 4
 
 
@@ -108,13 +110,13 @@ def test_no_service_stands_for_another() -> None:
     other = scene.service(1)
     for _ in range(3):
         scene.ends(100.0)
-    assert scene.ends(200.0, terms=other) is WAY
+    assert scene.ends(200.0, terms=other) is PATH
     assert scene.counted == 1
 
 
 @pytest.mark.parametrize("duration_s", [0.0, LONG_S])
-def test_an_unknown_way_counts_nothing(duration_s: float) -> None:
+def test_an_unknown_path_counts_nothing(duration_s: float) -> None:
     """As that of a UNIX client."""
-    scene = Scene(way=None)
+    scene = Scene(path=None)
     assert scene.ends(100.0, duration_s) is None
     assert scene.counted == scene.word(Service.RTT_SUM_NS) == 0
