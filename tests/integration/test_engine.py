@@ -21,6 +21,7 @@ from tests.support import clients, procs
 from tests.support.engine import MIB, AcceptOne, Bench, Benches, Saying, pattern
 from unpd.access.terms import AccessTerms
 from unpd.board import layout
+from unpd.board.loop_lag import HEARTBEAT_S
 from unpd.config.times import ServiceTimes
 from unpd.log_events.row import Level
 from unpd.logs import TRACE_CHARACTERS
@@ -34,7 +35,7 @@ from unpd.worker.event.session import Session
 from unpd.worker.event.shared import LARGE_READ_BYTES, SMALL_READ_BYTES
 from unpd.worker.event.stage import Stage
 from unpd.worker.event.stream import BULK_BYTES, HIGH_WATER_BYTES, LOW_WATER_BYTES, Stream
-from unpd.worker.ledger import HEARTBEAT_S, Account
+from unpd.worker.ledger import Account
 
 SIOCOUTQNSD = 0x894B
 """From linux/sockios.h: how many bytes of the send queue were not sent yet."""

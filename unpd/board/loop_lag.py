@@ -2,8 +2,8 @@
 
 A turn is the time from one wait to the next: an event that comes, or a deadline that
 falls, at its beginning is served at its end. So the longest turn says how late the loop
-may be. A loop takes note of that between two of its heartbeats, which are at least 10
-ms apart: so a lag counts by the time in which it could be felt, and not as one of many
+may be. A loop takes note of that at most every HEARTBEAT_S, a worker with its
+heartbeat: so a lag counts by the time in which it could be felt, and not as one of many
 short turns, and a turn costs one comparison.
 
 Owned by the master for its own loop and by the engine of a worker for its loop; each
@@ -15,6 +15,11 @@ from bisect import bisect_left
 
 from unpd.board.layout import LAG_BOUNDS_S, NS
 from unpd.board.memory import sane
+
+HEARTBEAT_S = 0.01
+"""A worker writes its heartbeat, and any loop its lag, no more often than this: a word
+of the board costs 0.1 us, which is a tenth of a short turn.
+"""
 
 
 class LoopLag:

@@ -22,7 +22,7 @@ import signal
 from setproctitle import setproctitle
 
 from unpd.board import layout
-from unpd.board.loop_lag import LoopLag
+from unpd.board.loop_lag import HEARTBEAT_S, LoopLag
 from unpd.control.server import ControlServer, PendingRequest
 from unpd.core import effects as fx
 from unpd.core import events as ev
@@ -56,7 +56,6 @@ from unpd.master.signalling import Signalling
 from unpd.master.systemd.announcer import Announcer
 from unpd.master.systemd.offers import Offers
 from unpd.names import MASTER_TITLE, MasterPhase
-from unpd.worker.ledger import HEARTBEAT_S
 
 SWEEP_S = 1.0
 """How often the master reads heartbeats, samples queues, and looks for children whose

@@ -18,6 +18,7 @@ from typing import Protocol
 
 from unpd.board import layout
 from unpd.board.ended import recent_ends
+from unpd.board.loop_lag import HEARTBEAT_S
 from unpd.board.memory import sane
 from unpd.kernel.tcp_info import PathQuality
 from unpd.names import (
@@ -30,11 +31,6 @@ from unpd.names import (
     Unanswered,
 )
 from unpd.worker.terms import Totals
-
-HEARTBEAT_S = 0.01
-"""The heartbeat is written no more often than this: a word costs 0.1 us, which is a
-tenth of a short turn.
-"""
 
 # A word that is asked of its table costs 0.1 us, because a call answers: the words that
 # are written at each turn or for each connection are named here.

@@ -5,10 +5,11 @@ import errno
 import pytest
 
 from unpd.board import layout
+from unpd.board.loop_lag import HEARTBEAT_S
 from unpd.config.times import ServiceTimes
 from unpd.names import ACCEPT_ERRNOS, EndCause, HeaderResult, RefusalReason
 from unpd.services.echo import Echo, EchoOptions
-from unpd.worker.ledger import HEARTBEAT_S, Ledger, errno_index
+from unpd.worker.ledger import Ledger, errno_index
 from unpd.worker.terms import Terms
 
 LISTENER = layout.Row.LISTENER_ACCEPTED + 2

@@ -2,6 +2,8 @@
 metrics make of them.
 """
 
+from dataclasses import replace
+
 import pytest
 
 from unpd.board import layout
@@ -111,6 +113,18 @@ def test_no_service_stands_for_another() -> None:
     for _ in range(3):
         scene.ends(100.0)
     assert scene.ends(200.0, terms=other) is PATH
+    assert scene.counted == 1
+
+
+def test_no_connection_stands_for_a_unix_client() -> None:
+    """Such clients have no path: of 18 ends at one moment, the one over TCP counts."""
+    scene = Scene()
+    unix = replace(scene.terms, over_tcp=False)
+    for _ in range(2 * SHARE):
+        assert scene.ends(100.0, terms=unix) is None
+    assert scene.ends(100.0, LONG_S, unix) is None
+    assert scene.asked == []
+    assert scene.ends(100.0) is PATH
     assert scene.counted == 1
 
 

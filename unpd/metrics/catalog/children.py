@@ -91,15 +91,16 @@ ROWS: tuple[Metric, ...] = (
         "unpd_worker_busy_ratio",
         ("pool",),
         "Share of the last five seconds in which the loops of the pool's workers did not wait for"
-        " events, from 0 to 1; the mean of its workers, and one that is stuck counts as busy.",
+        " events, from 0 to 1; the mean of its workers, without iterative ones, and one that is"
+        " stuck counts as busy.",
         _busy_ratio,
     ),
     Histogram(
         "unpd_loop_lag_seconds",
         ("kind",),
-        "Longest turn of a loop between two of its heartbeats, which are at least 10 ms apart: how"
-        " late an event or a deadline was served at most; of the main process (master), and of"
-        " workers and iterative workers (worker).",
+        "Longest turn of a loop since the one counted before, at least 10 ms ago: how late an event"
+        " or a deadline was served at most; of the main process (master), and of workers and"
+        " iterative workers (worker).",
         _loop_lag,
     ),
     Counter(

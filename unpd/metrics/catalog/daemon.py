@@ -55,8 +55,8 @@ ROWS: tuple[Metric, ...] = (
     Counter(
         "unpd_kernel_listen_overflows_total",
         (),
-        "Times that the kernel dropped a client because an accept queue was full, since the daemon"
-        " started; of all listeners in its network namespace, also those of other programs.",
+        "Times that the kernel dropped a client because an accept queue was full, while the daemon"
+        " ran; of all listeners in its network namespace, also those of other programs.",
         word(Master.LISTEN_OVERFLOWS),
     ),
     Counter(

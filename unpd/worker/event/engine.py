@@ -140,11 +140,12 @@ class Engine:
     def sessions(self, after: int = -1) -> Iterator[Session | RelaySession]:
         """Yield the open sessions whose numbers are above ``after``, in their order."""
         for target in self._poller.after(after):
-            if not isinstance(target, Stream | End) or target.fd < 0:  # it has ended meanwhile
-                continue
-            session = target.session
-            if isinstance(session, Session | RelaySession) and session.number == target.fd:
+            if (session := _session_of(target)) is not None:
                 yield session
+
+    def session_at(self, number: int) -> Session | RelaySession | None:
+        """The open session with a number that one had, if there is one."""
+        return _session_of(self._poller.targets[number])
 
     def learn(self, own: OwnAddresses) -> None:
         """Take the addresses on which unpd listens from now on."""
@@ -179,6 +180,9 @@ class Engine:
         wait_s = min(wheel.next_at - shared.now, longest_s)
         if intake.pausing:
             wait_s = min(wait_s, intake.resume_at() - shared.now)
+        # One call of the clock more in each turn: nothing else tells the work from the
+        # wait. The processor time of the process, asked with the heartbeat, would be
+        # cheaper, but a turn that the disk or the scheduler holds up uses none.
         busy_s = self._clock() - self._woken_at
         times.busy_s += busy_s
         if busy_s > times.longest_s:  # noqa: PLR1730 - a call of max costs more
@@ -204,7 +208,7 @@ class Engine:
         shared = self._shared
         self._intake.patrol()
         if self._oldest is not None:
-            self._oldest.look(self.sessions, shared.now)
+            self._oldest.look(self.sessions, self.session_at, shared.now)
         self._write_ends()
         shared.relay.release_if_unused()
         shared.pipes.release_unused()
@@ -279,3 +283,12 @@ def _datagram_sockets(setup: EngineSetup, shared: Shared) -> list[DatagramSocket
         return []
     batch = make_batch(plain=not setup.batches)
     return [DatagramSocket(each, shared, batch) for each in datagrams]
+
+
+def _session_of(target: Target) -> Session | RelaySession | None:
+    """The open session of a stream, or of the client's end of a relay."""
+    if not isinstance(target, Stream | End) or target.fd < 0:  # it has ended meanwhile
+        return None
+    session = target.session
+    is_it = isinstance(session, Session | RelaySession) and session.number == target.fd
+    return session if is_it else None

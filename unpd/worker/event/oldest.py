@@ -1,7 +1,7 @@
 """The oldest open connection of each service of a worker.
 
 Looked for about once a second, and only where it is not known: as long as the oldest
-connection lives, a look costs nothing. When it has ended, all sessions of the worker
+connection lives, a look asks only whether it is there. When it has ended, all sessions of the worker
 are looked at. With 10,000 that takes 6 ms, and is done every ten seconds at most.
 
 Owned by the engine, which calls it between turns. Writes by the ledger. Raises nothing.
@@ -35,8 +35,10 @@ class Dated(Protocol):
         """Its service."""
 
 
-Sessions = Callable[[int], Iterable[Dated]]
-"""The open sessions whose numbers are above another one, in ascending order."""
+Sessions = Callable[[], Iterable[Dated]]
+"""All open sessions."""
+SessionAt = Callable[[int], Dated | None]
+"""The open session with a number, if there is one."""
 
 
 class Oldest:
@@ -51,17 +53,17 @@ class Oldest:
         self._known: dict[int, tuple[float, int]] = {}
         self._again_at = -math.inf
 
-    def look(self, sessions: Sessions, now: float) -> None:
+    def look(self, sessions: Sessions, session_at: SessionAt, now: float) -> None:
         """Write when the oldest connection of each service was accepted. ``now``:
         monotonic seconds.
         """
         if now < self._again_at:
             return
-        if not any(self._is_outdated(words, sessions) for words in self._accepted):
+        if not any(self._is_outdated(words, session_at) for words in self._accepted):
             return
         self._again_at = now + self._ledger.open * PAUSE_S
         found: dict[int, tuple[float, int]] = {}
-        for session in sessions(-1):
+        for session in sessions():
             words, age = session.terms.words, (session.opened_at, session.number)
             if words not in found or age < found[words]:
                 found[words] = age
@@ -71,12 +73,12 @@ class Oldest:
             self._accepted[words] = self._ledger.accepts(words)
         self._known = found
 
-    def _is_outdated(self, words: int, sessions: Sessions) -> bool:
+    def _is_outdated(self, words: int, session_at: SessionAt) -> bool:
         """Whether the oldest session of a service has ended, or a service without one
         has got any since.
         """
         if words not in self._known:
             return self._ledger.accepts(words) != self._accepted[words]
         opened_at, number = self._known[words]
-        there = next(iter(sessions(number - 1)), None)
+        there = session_at(number)
         return there is None or (there.opened_at, there.number) != (opened_at, number)

@@ -60,18 +60,21 @@ class Scene:
         """It goes."""
         self.open.remove(connection)
 
-    def sessions(self, after: int) -> Iterator[Connection]:
-        """The open connections behind a number."""
-        self.scans += after < 0
-        found = sorted(self.open, key=lambda one: one.number)
-        return (one for one in found if one.number > after)
+    def sessions(self) -> Iterator[Connection]:
+        """The open connections."""
+        self.scans += 1
+        return iter(sorted(self.open, key=lambda one: one.number))
+
+    def session_at(self, number: int) -> Connection | None:
+        """The open connection with a number."""
+        return next((one for one in self.open if one.number == number), None)
 
     def look(self, after_s: float = 1.0) -> tuple[float, float]:
         """Look, later; return since when the oldest of both services are open, 0:
         none.
         """
         self.now += after_s
-        self.oldest.look(self.sessions, self.now)
+        self.oldest.look(self.sessions, self.session_at, self.now)
         echo, other = (
             self.row[terms.words + Service.OLDEST_NS] for terms in (self.echo, self.other)
         )
