@@ -35,7 +35,7 @@ def shown(metric: str, *by: str, title: str, **more: Any) -> Panel:
 
 _UP = (
     'min(up{instance=~"$instance"} and on (job, instance)'
-    " last_over_time(unpd_start_time_seconds[1d]))"
+    " last_over_time(unpd_start_time_seconds[30d]))"
 )
 _ALERTS = (
     'count(ALERTS{alertname=~"Unpd.+", alertstate="firing", instance=~"$instance"}) or vector(0)'

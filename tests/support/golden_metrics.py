@@ -1,5 +1,5 @@
-"""The metrics by name, as dashboards and alerts know them: type and labels; and the
-values of the labels whose values are fixed.
+"""The metrics by name, as dashboards and alerts know them: type and labels; the values
+of the labels whose values are fixed; and the bounds of the buckets.
 
 The public interface, once more, on purpose: a name that is lost breaks a dashboard, so
 a change of it has to change this list, too. Tests of the catalogue and of a daemon read
@@ -77,6 +77,41 @@ METRICS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 }
 
 VALUES: Mapping[str, tuple[str, ...]] = {
+    "ACCEPT_ERRNOS": (
+        "ECONNABORTED",
+        "EPROTO",
+        "EPERM",
+        "EMFILE",
+        "ENFILE",
+        "ENOBUFS",
+        "ENOMEM",
+        "ENETDOWN",
+        "ENETUNREACH",
+        "EHOSTDOWN",
+        "EHOSTUNREACH",
+        "ENOPROTOOPT",
+        "ENONET",
+        "EOPNOTSUPP",
+        "other",
+    ),
+    "CONNECT_FAILURES": (
+        "ECONNREFUSED",
+        "ECONNRESET",
+        "ETIMEDOUT",
+        "EHOSTUNREACH",
+        "ENETUNREACH",
+        "EACCES",
+        "EPERM",
+        "ENOENT",
+        "EAGAIN",
+        "EADDRNOTAVAIL",
+        "EMFILE",
+        "ENFILE",
+        "ENOBUFS",
+        "ENOMEM",
+        "unresolved",
+        "other",
+    ),
     "EndCause": (
         "client_fin",
         "client_rst",
@@ -153,3 +188,16 @@ VALUES: Mapping[str, tuple[str, ...]] = {
     "ChildPhase": ("starting", "ready", "draining", "killed"),
 }
 """By the enumeration of :mod:`unpd.names` that has them."""
+
+_SHORT = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5)
+_DURATIONS = (*_SHORT, 1.0, 5.0, 10.0, 60.0, 600.0, 3600.0)
+BUCKETS: Mapping[str, tuple[float, ...]] = {
+    "unpd_connection_duration_seconds": _DURATIONS,
+    "unpd_connection_rtt_seconds": (0.0001, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0),
+    "unpd_program_seconds": _DURATIONS,
+    "unpd_loop_lag_seconds": (0.0001, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0),
+    "unpd_reap_delay_seconds": (0.0001, 0.0005, *_SHORT, 1.0, 5.0),
+}
+"""The upper bounds of the buckets of each histogram, without infinity."""
+LOOPS = ("master", "worker")
+"""The kinds of unpd_loop_lag_seconds."""

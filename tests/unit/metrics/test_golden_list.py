@@ -2,15 +2,28 @@
 and alerts name them.
 """
 
-import enum
+import os
+from collections.abc import Iterable, Iterator
 
 import pytest
 
+from tests.support.exporter import make_labels
+from tests.support.golden_metrics import BUCKETS, LOOPS, VALUES
 from tests.support.golden_metrics import METRICS as GOLDEN
-from tests.support.golden_metrics import VALUES
 from unpd import names
-from unpd.metrics.catalog.row import Info
+from unpd.board import memory
+from unpd.board.memory import Scoreboard
+from unpd.metrics.catalog.row import Histogram, Info
 from unpd.metrics.catalog.table import METRICS
+from unpd.metrics.reading import Reading
+
+
+@pytest.fixture
+def reading() -> Iterator[Reading]:
+    """A reading of an empty board."""
+    fd = memory.create()
+    yield Reading.take(Scoreboard(fd), make_labels(os.getpid()), 0)
+    os.close(fd)
 
 
 def test_the_metrics_are_those_of_the_golden_list() -> None:
@@ -28,5 +41,19 @@ def test_the_values_of_a_label_are_those_of_the_golden_list(
     name: str, values: tuple[str, ...]
 ) -> None:
     """And no other."""
-    found: type[enum.StrEnum] = getattr(names, name)
+    found: Iterable[str] = getattr(names, name)
     assert tuple(map(str, found)) == values
+
+
+def test_the_buckets_are_those_of_the_golden_list(reading: Reading) -> None:
+    """Of every histogram, in each of its series."""
+    histograms = [row for row in METRICS if isinstance(row, Histogram)]
+    assert {
+        row.name: {tuple(value.bounds_s) for _, value in row.series(reading)} for row in histograms
+    } == {name: {bounds} for name, bounds in BUCKETS.items()}
+
+
+def test_the_loops_are_those_of_the_golden_list(reading: Reading) -> None:
+    """Of the main process and of the workers."""
+    (lag,) = (row for row in METRICS if row.name == "unpd_loop_lag_seconds")
+    assert tuple(labels for labels, _ in lag.series(reading)) == tuple((kind,) for kind in LOOPS)

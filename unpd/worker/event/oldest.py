@@ -1,8 +1,9 @@
 """The oldest open connection of each service of a worker.
 
 Looked for about once a second, and only where it is not known: as long as the oldest
-connection lives, a look asks only whether it is there. When it has ended, all sessions of the worker
-are looked at. With 10,000 that takes 6 ms, and is done every ten seconds at most.
+connection lives, a look asks only whether it is there. When it has ended, all sessions
+of the worker are looked at. With 10,000 that takes 6 ms, and is done every ten seconds
+at most.
 
 Owned by the engine, which calls it between turns. Writes by the ledger. Raises nothing.
 
