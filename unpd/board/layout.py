@@ -434,7 +434,7 @@ class HistoryTotals(Area):
 
 
 class HistoryService(Area):
-    """The same figures of one service."""
+    """The same figures of one service, without the times."""
 
     OPEN = Word("as in the totals", count=HISTORY_SLOTS)
     ACCEPTED = Word("as in the totals", count=HISTORY_SLOTS)
