@@ -23,13 +23,13 @@ that is killed takes with it the ends of its last second.
 
 import mmap
 import struct
-import time
 from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from unpd.board.layout import END_CAUSES, MOST_ENDED, NS, RING_ENTRIES, WORD_BYTES, Ended, Ring
 from unpd.board.memory import sane
+from unpd.kernel.clock import slept_ns
 from unpd.kernel.tcp_info import PathQuality
 from unpd.names import EndCause
 
@@ -84,18 +84,6 @@ class EndedEntry(NamedTuple):
     retransmits: int
     peer: bytes
     lost: int = 0
-
-
-def since_boot_ns() -> int:
-    """The time on the clock since boot."""
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-
-
-def slept_ns() -> int:
-    """How far the clock since boot is ahead of the monotonic one: how long the machine
-    has slept.
-    """
-    return since_boot_ns() - time.monotonic_ns()
 
 
 def entry_of(end: RecentEnd, asleep_ns: int) -> EndedEntry:

@@ -185,7 +185,7 @@ class Scoreboard:
 
     def rows_to_read(self) -> set[int]:
         """The rows whose counts may have changed since the last call: those that a
-        child holds, or has held in between.
+        child holds, or has held in between. It has one caller.
         """
         left, self._rows_left = self._rows_left, set()
         return self.rows_held | left

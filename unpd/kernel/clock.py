@@ -1,15 +1,31 @@
-"""Whether the kernel's clock is synchronised: adjtimex(2).
+"""The kernel's clocks: the one since boot, which goes on while the machine sleeps and
+which nobody can set (clock_gettime(2)); and whether the wall clock is synchronised
+(adjtimex(2)).
 
-Owns nothing. Called by the command line. Calls nothing of unpd. Raises OSError where a
-filter refuses the call.
+Owns nothing. Called by the board, the master and the exporter for times that they show,
+and by the command line. Calls nothing of unpd. Raises OSError where a filter refuses
+adjtimex(2).
 """
 
 import ctypes
 import os
+import time
 from dataclasses import dataclass
 
 _TIME_ERROR = 5
 _STA_UNSYNC = 0x0040
+
+
+def since_boot_ns() -> int:
+    """The time on the clock since boot."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+def slept_ns() -> int:
+    """How far the clock since boot is ahead of the monotonic one: how long the machine
+    has slept.
+    """
+    return since_boot_ns() - time.monotonic_ns()
 
 
 class _Timex(ctypes.Structure):

@@ -22,8 +22,9 @@ from datetime import UTC, datetime
 from itertools import islice, takewhile
 from typing import Any
 
-from unpd.board.ended import EndedEntry, EndedRing, entry_of, since_boot_ns, slept_ns
+from unpd.board.ended import EndedEntry, EndedRing, entry_of
 from unpd.board.layout import END_CAUSES, MOST_ENDED, NS, SANE_COUNT, service_cells
+from unpd.kernel.clock import since_boot_ns, slept_ns
 from unpd.kernel.connections import address_text
 from unpd.master.children import reports
 from unpd.master.listing import selection_of

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 
 from unpd.board.active import active_by_service
-from unpd.board.ended import since_boot_ns
 from unpd.board.history import NAMES, Figures
 from unpd.board.layout import Master
 from unpd.board.memory import sane
+from unpd.kernel.clock import since_boot_ns
 from unpd.loop import now
 from unpd.master.listening.listener import METRICS
 from unpd.master.runtime import Runtime

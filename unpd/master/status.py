@@ -17,7 +17,6 @@ from typing import Any
 from unpd import __version__
 from unpd.board import layout
 from unpd.board.active import accepted_in_row, active_by_service, count_active, count_in_row
-from unpd.board.ended import since_boot_ns
 from unpd.board.history import Series, Window
 from unpd.board.layout import Row
 from unpd.board.memory import sane
@@ -26,6 +25,7 @@ from unpd.core.model import Child, State
 from unpd.core.policy import policy_of
 from unpd.core.readiness import is_ready, throttled, unready_pools, unready_slots
 from unpd.kernel import datagrams, tcp_info
+from unpd.kernel.clock import since_boot_ns
 from unpd.loop import now
 from unpd.master.listening.listener import METRICS, OpenListener
 from unpd.master.runtime import ChildProcess, LastReload, Runtime

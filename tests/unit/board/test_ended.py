@@ -4,8 +4,9 @@ latest first, whatever another process writes meanwhile.
 
 import pytest
 
-from unpd.board.ended import EndedRing, RecentEnd, entry_of, recent_ends, slept_ns
+from unpd.board.ended import EndedRing, RecentEnd, entry_of, recent_ends
 from unpd.board.layout import END_CAUSES, MOST_ENDED, NS, RING_ENTRIES, Ring
+from unpd.kernel.clock import slept_ns
 from unpd.kernel.tcp_info import PathQuality
 from unpd.names import EndCause
 

@@ -17,6 +17,7 @@ from unpd.board import layout
 from unpd.board.history import History, Series, Window
 from unpd.board.layout import Master, Row
 from unpd.board.memory import Entry, Scoreboard, sane
+from unpd.kernel.clock import since_boot_ns
 from unpd.loop import now
 from unpd.metrics.labels import Labels
 from unpd.metrics.page import wording
@@ -45,7 +46,7 @@ class Moment:
     @classmethod
     def present(cls) -> Self:
         """The time now."""
-        return cls(now(), time.clock_gettime_ns(time.CLOCK_BOOTTIME), time.time())
+        return cls(now(), since_boot_ns(), time.time())
 
 
 @dataclass(frozen=True, slots=True)
