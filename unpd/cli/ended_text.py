@@ -45,7 +45,7 @@ _COLUMNS: Columns = MappingProxyType(
 
 
 def _cause(cause: str, connections: int) -> str:
-    return cause if connections == 1 else f"{cause}*{connections}"
+    return cause if connections == 1 else f"{cause} ({connections})"
 
 
 def _lasted(duration_s: float | None) -> str:

@@ -21,7 +21,7 @@ from unpd.metrics.catalog.table import METRICS
 from unpd.metrics.families import family, registry_of
 from unpd.metrics.reading import Distribution, Reading
 
-MAX_NUMBERS = 10_000
+MAX_NUMBERS = 4096
 """How many numbers are remembered as text: most values of a page are those of the page
 before.
 """

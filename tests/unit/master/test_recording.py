@@ -8,13 +8,17 @@ import pytest
 
 from tests.support.memory_sink import MemorySink
 from tests.support.runtimes import running
+from tests.support.waiting import until
 from unpd.board import layout
 from unpd.board.history import Series
 from unpd.board.layout import Row, Service
 from unpd.board.memory import Entry
+from unpd.core.model import State
 from unpd.logs import Log
+from unpd.master.children.kinds import wanted_children
 from unpd.master.recording import record
 from unpd.master.runtime import Runtime
+from unpd.master.status import status
 from unpd.names import ChildKind, ChildPhase
 
 CONFIG = """
@@ -110,3 +114,29 @@ def test_one_sample_a_second(runtime: Runtime) -> None:
     for _ in range(3):
         record(runtime)
     assert 1 <= len(read(runtime).at_ns) <= 2
+
+
+def test_the_status_has_the_same_figures(runtime: Runtime) -> None:
+    """Its totals are those of this moment, its rates those of the history; bytes are
+    those of connections and datagrams.
+    """
+
+    def sampled_twice() -> bool:
+        record(runtime)
+        return len(read(runtime).at_ns) == 2
+
+    state = State(wanted_children(runtime.deployment))
+    (before, _) = status(runtime, state)["services"]
+    assert before["received_bytes_per_s"] is None
+    put(runtime, 0, "echo", ACCEPTED=1)
+    record(runtime)
+    put(runtime, 0, "echo", ACCEPTED=5, ENDED=2, RECEIVED=10, DATAGRAM_BYTES_RECEIVED=20)
+    put(runtime, 1, "echo", DATAGRAM_BYTES_SENT=4, REFUSED=2, WOULD_REFUSE=3, DATAGRAMS_SENT=1)
+    until(sampled_twice, 30.0, "a second sample")
+    (echo, daytime) = status(runtime, state)["services"]
+    totals = {"accepted": 5, "active": 3, "received_bytes": 30, "sent_bytes": 4, "refused": 2}
+    assert {name: echo[name] for name in totals} == totals
+    assert (echo["would_refuse"], echo["datagrams_sent"]) == (3, 1)
+    assert 0 < echo["accepted_per_s"] <= 4
+    assert echo["received_bytes_per_s"] == pytest.approx(30 / 4 * echo["accepted_per_s"], rel=0.1)
+    assert (daytime["accepted"], daytime["accepted_per_s"]) == (0, 0.0)
