@@ -43,7 +43,9 @@ class Cells:
 
 
 class Columns:
-    """The columns of one area. ``by_name`` has the column of each name."""
+    """The columns of one area. ``by_name`` has the column of each name. ``changes``: how
+    often a name has got or lost its column: with it, the counts in all rows.
+    """
 
     def __init__(
         self,
@@ -71,6 +73,7 @@ class Columns:
         """
         self._set_aside: dict[str, list[list[int]]] = {}
         self.by_name: dict[str, int] = {}
+        self.changes = 0
         for column in range(self.limit):
             encoded = bytes(self._bytes[self._span(column)]).rstrip(b"\0")
             if not encoded:
@@ -126,6 +129,7 @@ class Columns:
             self._restore(name, column)
             self._bytes[self._span(column)] = encoded.ljust(self._name_bytes, b"\0")
             self.by_name[name] = column
+            self.changes += 1
         return self.by_name[name]
 
     # --- configurations that may be refused -------------------------------------------
@@ -168,6 +172,7 @@ class Columns:
     def _clear(self, name: str) -> None:
         """Take the column from ``name``, and set its counts aside."""
         column = self.by_name.pop(name)
+        self.changes += 1
         self._bytes[self._span(column)] = bytes(self._name_bytes)
         cells = self._cells_of(column)
         counts = [_taken_from(parts) for parts in cells.counters]

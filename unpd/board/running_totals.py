@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from unpd.board import layout
+from unpd.board.columns import Columns
 from unpd.board.layout import Row, Service
 from unpd.board.memory import Scoreboard, sane
 
@@ -53,6 +54,7 @@ class RunningTotals:
     def __init__(self, board: Scoreboard) -> None:
         self._board = board
         self._columns = 0
+        self._changes = -1
         self._begin_anew()
 
     def _begin_anew(self) -> None:
@@ -73,11 +75,14 @@ class RunningTotals:
         ]
         self._nothing = [memoryview(array("Q", [0] * len(sums))) for _, sums in self._slices]
 
-    def read(self, columns: Mapping[str, int]) -> None:
-        """Bring the totals up to date. ``columns``: those of the services by name."""
-        number = max(columns.values(), default=-1) + 1
-        if number > self._columns:
-            self._columns = number
+    def read(self, services: Columns) -> None:
+        """Bring the totals up to date. ``services``: their columns. When one of them
+        has changed, its counts were moved: all rows are read anew.
+        """
+        if self._changes != services.changes:
+            self._changes = services.changes
+            used = max(services.by_name.values(), default=-1) + 1
+            self._columns = max(self._columns, used)
             self._begin_anew()
         for row in {*self._unread, *self._board.rows_to_read()}:
             self._read_row(row)

@@ -29,7 +29,7 @@ def record(runtime: Runtime) -> None:
     opened = active_by_service(runtime.board, names, runtime.board.rows_held)
     _write_peaks(runtime, opened)
     totals = runtime.totals
-    totals.read(names)
+    totals.read(runtime.columns.services)
     counts = {figure: sums for figure, sums in totals.services.items() if figure in NAMES}
     services = {
         column: Figures(**dict(zip(counts, of_column, strict=True)))

@@ -325,7 +325,7 @@ def _services(runtime: Runtime) -> list[dict[str, Any]]:
     """The services. Their totals are read anew."""
     columns = runtime.columns.services.by_name
     active = active_by_service(runtime.board, columns, runtime.board.rows_held)
-    runtime.totals.read(columns)
+    runtime.totals.read(runtime.columns.services)
     window = runtime.history.history.window(since_boot_ns())
     names = runtime.deployment.config.services
     return [_service(runtime, name, active[name], window) for name in names]

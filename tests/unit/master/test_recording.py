@@ -137,6 +137,6 @@ def test_the_status_has_the_same_figures(runtime: Runtime) -> None:
     totals = {"accepted": 5, "active": 3, "received_bytes": 30, "sent_bytes": 4, "refused": 2}
     assert {name: echo[name] for name in totals} == totals
     assert (echo["would_refuse"], echo["datagrams_sent"]) == (3, 1)
-    assert 0 < echo["accepted_per_s"] <= 4
+    assert echo["accepted_per_s"] > 0
     assert echo["received_bytes_per_s"] == pytest.approx(30 / 4 * echo["accepted_per_s"], rel=0.1)
     assert (daytime["accepted"], daytime["accepted_per_s"]) == (0, 0.0)
