@@ -43,8 +43,8 @@ class Cells:
 
 
 class Columns:
-    """The columns of one area. ``by_name`` has the column of each name. ``changes``: how
-    often a name has got or lost its column: with it, the counts in all rows.
+    """The columns of one area. ``by_name`` has the column of each name. ``changes``:
+    how often a name has got or lost its column, and its counts with it.
     """
 
     def __init__(
