@@ -25,7 +25,8 @@ def slept_ns() -> int:
     """How far the clock since boot is ahead of the monotonic one: how long the machine
     has slept.
     """
-    return since_boot_ns() - time.monotonic_ns()
+    monotonic_ns = time.monotonic_ns()  # the first, so that the difference is not negative
+    return since_boot_ns() - monotonic_ns
 
 
 class _Timex(ctypes.Structure):

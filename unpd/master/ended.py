@@ -91,8 +91,15 @@ def _when(entry: EndedEntry) -> int:
 def _sound(entries: Iterable[EndedEntry], now_ns: int) -> Iterator[EndedEntry]:
     """The entries of a ring that an honest child may have written."""
     for entry in entries:
-        numbers = entry[: EndedEntry._fields.index("peer")]
-        if entry.ended_ns <= now_ns and entry.cause < len(END_CAUSES) and max(numbers) < SANE_COUNT:
+        numbers = (
+            entry.duration_ns,
+            entry.received,
+            entry.sent,
+            entry.rtt_ns,
+            entry.retransmits,
+        )
+        known = entry.cause < len(END_CAUSES) and max(numbers) < SANE_COUNT
+        if known and entry.ended_ns <= now_ns:
             yield entry
 
 

@@ -229,15 +229,22 @@ def test_active_is_never_negative(metrics: Metrics) -> None:
 
 
 class InterruptedReads:
-    """The words of a board. The first ``times`` reads of a service's cells are
-    interrupted after the ends were read: meanwhile 191 connections come and go.
+    """The words of a board. The first ``times`` reads of a service's cells, or of the
+    accepts alone, are interrupted after the ends were read: meanwhile 191 connections
+    come and go.
     """
 
     def __init__(self, words: memoryview, times: int) -> None:
         self._words = words
         self._times = times
 
-    def __getitem__(self, at: slice) -> memoryview:
+    def __getitem__(self, at: slice | int) -> memoryview | int:
+        if isinstance(at, int):
+            if self._times:
+                self._times -= 1
+                self._words[at - layout.Service.ACCEPTED + layout.Service.ENDED] += 191
+                self._words[at] += 191
+            return self._words[at]
         cells = self._words[at]
         if self._times and len(cells) == layout.Service.size:
             self._times -= 1

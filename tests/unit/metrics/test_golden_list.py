@@ -11,7 +11,7 @@ from tests.support.exporter import make_labels
 from tests.support.golden_metrics import BUCKETS, LOOPS, VALUES
 from tests.support.golden_metrics import METRICS as GOLDEN
 from unpd import names
-from unpd.board import memory
+from unpd.board import layout, memory
 from unpd.board.memory import Scoreboard
 from unpd.metrics.catalog.row import Histogram, Info
 from unpd.metrics.catalog.table import METRICS
@@ -20,9 +20,14 @@ from unpd.metrics.reading import Reading
 
 @pytest.fixture
 def reading() -> Iterator[Reading]:
-    """A reading of an empty board."""
+    """A reading of a board on which a program has ended: otherwise programs have no
+    series.
+    """
     fd = memory.create()
-    yield Reading.take(Scoreboard(fd), make_labels(os.getpid()), 0)
+    board = Scoreboard(fd)
+    board.words[layout.Master.ROWS_USED] = 1
+    board.row(0)[layout.service_cells(0) + layout.Service.PROGRAMS_ENDED] = 1
+    yield Reading.take(board, make_labels(os.getpid()), 0)
     os.close(fd)
 
 

@@ -290,5 +290,6 @@ def _session_of(target: Target) -> Session | RelaySession | None:
     if not isinstance(target, Stream | End) or target.fd < 0:  # it has ended meanwhile
         return None
     session = target.session
-    is_it = isinstance(session, Session | RelaySession) and session.number == target.fd
-    return session if is_it else None
+    if isinstance(session, Session | RelaySession) and session.number == target.fd:
+        return session
+    return None
