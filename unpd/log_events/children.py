@@ -271,8 +271,8 @@ ROWS: tuple[LogEvent, ...] = (
         "connections.lost",
         "info",
         ("service", "connections"),
-        "A child died and took so many open `connections` of the service with it; their clients"
-        " are not known. They count as ended by `worker_died`.",
+        "A child died and took so many open `connections` of the service with it, of clients that"
+        " are not known; they count as ended by `worker_died`.",
     ),
     LogEvent(
         "connection.refused",
