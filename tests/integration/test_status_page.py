@@ -50,6 +50,29 @@ def becomes(unpd: Unpd, path: str, expected: object) -> dict[str, Any]:
     return last[0]
 
 
+def test_limits_and_targets_follow_a_reload(launch: Launch) -> None:
+    """A reload that changes a limit alone keeps the exporter, whose metric and page
+    have the new limit at once, or none; a new target of a redirect has its series.
+    """
+    web = '[services.web]\ntype = "redirect"\nlisten = ["tcp://127.0.0.1:0"]\nto = ["{}"]\n'
+    unpd = launch(LIMITED + web.format("tcp://127.0.0.1:9"))
+    exporter = unpd.exporter()
+
+    def limits() -> tuple[float | None, float | None]:
+        metric = unpd.metrics().get(("unpd_connections_limit", frozenset({("service", "echo")})))
+        return metric, status(unpd)["services"][0]["open_limit"]
+
+    assert limits() == (50, 50)
+    for text, limit in ((LIMITED.replace("50", "60"), 60), (LIMITED.replace("50", "0"), None)):
+        reload(unpd, text + web.format("tcp://127.0.0.1:9"))
+        until(lambda limit=limit: limits() == (limit, limit), 20, f"the limit {limit}")  # type: ignore[misc]
+    assert unpd.exporter() == exporter
+    reload(unpd, LIMITED + web.format("tcp://127.0.0.1:99"))
+    labels = {("service", "web"), ("target", "tcp://127.0.0.1:99")}
+    target = "unpd_target_connections_total", frozenset(labels)
+    until(lambda: target in unpd.metrics(), 20, "the series of the new target")
+
+
 def events(found: dict[str, Any], name: str) -> list[str]:
     """The texts of the events of a name, the newest first."""
     return [event["text"] for event in found["events"] if event["event"] == name]

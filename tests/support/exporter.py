@@ -46,8 +46,8 @@ BEAT_ROW = layout.MAX_ROWS - 1
 
 
 def make_labels(master_pid: int) -> Labels:
-    """Labels of two services in one pool, of which echo has a TCP and a UNIX listener
-    and a limit of connections, and of a pool that serves nothing.
+    """Labels of two services in one pool, of which echo has a TCP and a UNIX listener,
+    and of a pool that serves nothing.
     """
     return Labels(
         services=(("daytime", 0), ("echo", 1)),
@@ -64,7 +64,6 @@ def make_labels(master_pid: int) -> Labels:
         served_by=dict.fromkeys(("daytime", "echo"), WORKERS),
         version="1.2.3",
         master_pid=master_pid,
-        limits=(("echo", 1000),),
     )
 
 

@@ -231,6 +231,11 @@ class Master(Area):
         "most connections open at a sample of the last minute, by service", count=MAX_SERVICES
     )
     HALTED = Word("1 while an operator keeps its new clients out, by service", count=MAX_SERVICES)
+    LIMITS = Word(
+        "how many connections it may have at a time, by service; 0: there is no limit, or the"
+        " configuration in use has no such service",
+        count=MAX_SERVICES,
+    )
     BUSY = Word(
         "share of time that the loops of the workers have not waited, in hundredths of a per cent,"
         " by pool",

@@ -53,18 +53,12 @@ def _answered(runtime: Runtime, birth: int, answer: Mapping[str, Any] | None) ->
 def state_of(runtime: Runtime, state: State) -> dict[str, Any]:
     """What the master knows beside the board and the events."""
     found = degradations(runtime, state)
-    config = next(iter(runtime.config_names), None)
     return {
-        "config": None if config is None else bounded(config),
         "faults": len(found),
         "degraded": [
             {"reason": str(each.fault), "text": bounded(each.text)} for each in found[:MAX_FAULTS]
         ],
         "last_reload": _reload(runtime.last_reload) if runtime.last_reload else None,
-        "limits": {
-            name: service.max_connections
-            for name, service in runtime.deployment.config.services.items()
-        },
     }
 
 

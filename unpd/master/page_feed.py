@@ -1,5 +1,5 @@
 """What the exporters show on the status page, and only the master knows: the faults
-that stand, the last reload, the limits of services, and the last events.
+that stand, the last reload, and the last events.
 
 Owned by the runtime. :mod:`unpd.master.feeding` brings it the recent events, and sends
 the exporters what is new. An exporter takes over the

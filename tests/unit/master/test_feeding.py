@@ -25,7 +25,6 @@ from unpd.names import ChildKind, ChildPhase, Fault, MasterPhase
 CONFIG = """
 [services.echo]
 listen = ["tcp://127.0.0.1:0"]
-max_connections = 30
 [metrics]
 listen = false
 """
@@ -87,7 +86,6 @@ def test_events_and_state_in_one_message_a_sweep(master: Master) -> None:
     master.reap(1)
     (first,) = master.sweep()
     assert first["question"] == "news"
-    assert first["state"]["limits"] == {"echo": 30}
     assert first["state"]["last_reload"] is None
     assert [event["fields"]["pid"] for event in first["events"]] == [1]
     master.reap(2)

@@ -94,10 +94,8 @@ def test_the_longest_message_fits_into_a_line(feed: PageFeed) -> None:
         happened(feed, "reload.refused", **fields)
     text = LONGEST[:MAX_FIELD_CHARACTERS]
     feed.state = {
-        "config": text,
         "degraded": [{"reason": "x" * 30, "text": text}] * MAX_FAULTS,
         "last_reload": {"reason": text},
-        "limits": {f"{'s' * 29}-{number}": 1_000_000 for number in range(64)},
     }
     taken = 0
     while (message := feed.message(7)) is not None:

@@ -34,11 +34,9 @@ from unpd.names import ChildKind, ChildPhase, MasterPhase
 NOW_S = 5000.0
 WALL_S = 1_700_000_000.0
 STATE = {
-    "config": "/etc/unpd/unpd.toml",
     "faults": 0,
     "degraded": [],
     "last_reload": None,
-    "limits": {"echo": 100},
 }
 
 
@@ -55,6 +53,7 @@ class Site:
         words = self.board.words
         words[Master.PHASE] = layout.MASTER_PHASES.index(MasterPhase.RUNNING)
         words[Master.GENERATION] = 3
+        words[Master.LIMITS + 1] = 100
         words[Master.START_WALL_NS] = int((WALL_S - 90) * layout.NS)
         self.beat()
         self.sources = Sources(self.board, make_labels(os.getpid()), self.writer.history, self.news)
@@ -155,7 +154,7 @@ def test_now_maximum_and_limit(site: Site) -> None:
 
 def test_a_service_without_a_limit_has_none(site: Site) -> None:
     """A limit of 0 in the configuration is none."""
-    site.news.state = {**STATE, "limits": {"echo": 0}}
+    site.board.words[Master.LIMITS + 1] = 0
     assert [one["open_limit"] for one in site.values()["services"]] == [None, None]
 
 
@@ -308,11 +307,11 @@ def test_texts_are_escaped(site: Site) -> None:
     evil = "<script>&\"'"
     site.news.state = {
         **STATE,
-        "config": evil,
         "faults": 1,
         "degraded": [{"reason": evil, "text": evil}],
         "last_reload": {"result": "refused", "reason": evil, "ended_at": evil, "generation": 1},
     }
+    site.sources = replace(site.sources, labels=replace(site.sources.labels, config=evil))
     site.event(evil, text=evil)
     site.event("child.reaped", kind="worker", slot="default/0", pid=evil, ended=evil)
     site.worker()

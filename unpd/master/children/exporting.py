@@ -134,11 +134,7 @@ def exporter_labels(runtime: Runtime, deployment: Deployment) -> Labels:
         served_by=servers_by_service(deployment),
         version=__version__,
         master_pid=runtime.master_pid,
-        limits=tuple(
-            (name, service.max_connections)
-            for name, service in services.items()
-            if service.max_connections
-        ),
+        config=next(iter(runtime.config_names), None),
     )
 
 

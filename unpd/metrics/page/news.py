@@ -1,5 +1,5 @@
 """What the exporter has heard from the master for the status page: the faults that
-stand, the last reload, the limits of services, and the last events.
+stand, the last reload, and the last events.
 
 Owns the memory of it. The exporter calls :meth:`News.take` with each message of the
 master (:mod:`unpd.master.feeding`). Calls and raises nothing.

@@ -71,7 +71,7 @@ def snapshot(sources: Sources, at: Moment) -> dict[str, Any]:
         "version": labels.version,
         "time": wording.moment(at.wall_s),
         "pid": labels.master_pid,
-        "config": state.get("config"),
+        "config": labels.config,
         "phase": _phase(board),
         "answering": beat_age_s is not None and beat_age_s <= SILENT_S,
         "heartbeat_age_s": None if beat_age_s is None else round(beat_age_s, 1),
@@ -138,13 +138,12 @@ def _service(sources: Sources, counts: ServiceCounts, window: Window) -> dict[st
     queues = [_queue(board, each.column) if each.is_tcp else None for each in shown]
     limits = [queue["limit"] for queue in queues if queue]
     opened = sane(counts.active)
-    limited = sources.news.state.get("limits", {}).get(counts.name)
     return {
         "name": counts.name,
         "reachable": not board.words[Master.UNREACHABLE + column],
         "open": opened,
         "open_highest": max(opened, window.highest(column, "open")),
-        "open_limit": limited or None,
+        "open_limit": sane(board.words[Master.LIMITS + column]) or None,
         "queued": series.latest("queued"),
         "queued_highest": window.highest(column, "queued"),
         "queued_limit": sane(sum(limits)) if limits else None,
