@@ -21,6 +21,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics import parser as openmetrics_parser
 
 from unpd.board import layout, memory
+from unpd.board.halted import HaltedWriter
 from unpd.board.history import HistoryWriter
 from unpd.board.memory import Scoreboard
 from unpd.kernel.signals import SignalQueue, open_wakeup_pipe
@@ -69,7 +70,7 @@ def make_labels(master_pid: int) -> Labels:
 
 def make_page() -> PageContext:
     """What a status page needs, of a master that has not recorded or said anything."""
-    return PageContext(HistoryWriter().history, PageFiles.read(), News())
+    return PageContext(HistoryWriter().history, PageFiles.read(), News(), HaltedWriter().halted)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,8 +27,8 @@ from unpd.kernel import datagrams, tcp_info
 from unpd.loop import now
 from unpd.master.listening.listener import METRICS, OpenListener
 from unpd.master.rates import Rate
-from unpd.master.runtime import ChildProcess, LastReload, Runtime
-from unpd.metrics.reading import count_service
+from unpd.master.runtime import ChildProcess, Runtime
+from unpd.metrics.reading import child_beat_age_s, count_service
 from unpd.names import (
     ChildKind,
     ChildPhase,
@@ -142,9 +142,9 @@ def status(runtime: Runtime, state: State) -> dict[str, Any]:
         ],
         "generation": state.generation,
         "uptime_s": round(at - runtime.started_at, 1),
-        "last_reload": _reload(runtime.last_reload) if runtime.last_reload else None,
+        "last_reload": reload_shown(runtime),
         "retired": retired(runtime, state),
-        "live_changes": _live_changes(runtime, state),
+        "live_changes": live_changes(runtime, state),
         "services": [_service(runtime, name) for name in runtime.deployment.config.services],
         "children": children(runtime, state),
     }
@@ -155,8 +155,10 @@ def unreachable(runtime: Runtime) -> set[str]:
     return runtime.deployment.listeners.unreachable() - {METRICS}
 
 
-def _reload(last: LastReload) -> dict[str, Any]:
-    return {
+def reload_shown(runtime: Runtime) -> dict[str, Any] | None:
+    """The last reload; None if there was none."""
+    last = runtime.last_reload
+    return last and {
         "result": str(ReloadResult.REFUSED if last.refused else ReloadResult.SUCCESS),
         "reason": last.refused,
         "ended_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(last.ended_at)),
@@ -197,7 +199,7 @@ def children(runtime: Runtime, state: State) -> list[dict[str, Any]]:
     return [_child(runtime, child, at) for child in state.children.values()]
 
 
-def _live_changes(runtime: Runtime, state: State) -> list[dict[str, Any]]:
+def live_changes(runtime: Runtime, state: State) -> list[dict[str, Any]]:
     """What was changed without the configuration."""
     live = runtime.live
     found = [
@@ -257,14 +259,11 @@ def _used(runtime: Runtime, child: Child) -> dict[str, Any]:
 
 
 def _beat_age_s(runtime: Runtime, child: Child, at: float) -> float | None:
-    """How old the last heartbeat of a child is. One from before its birth is that of an
-    earlier child in its row; one from the future is of a faulty child.
-    """
     process = runtime.processes.get(child.birth)
     if process is None:
         return None
-    beat_at = runtime.board.row(process.row)[Row.BEAT_NS] / layout.NS
-    return round(max(0.0, at - beat_at), 1) if beat_at >= child.born_at else None
+    beat_ns = runtime.board.row(process.row)[Row.BEAT_NS]
+    return child_beat_age_s(beat_ns, int(child.born_at * layout.NS), at)
 
 
 def listeners(runtime: Runtime) -> list[dict[str, Any]]:

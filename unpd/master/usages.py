@@ -40,16 +40,19 @@ class Usages:
         self._samples: dict[int, deque[tuple[float, Usage]]] = {}
         self._last = 0
 
-    def take(self, pids: Mapping[int, int], at: float) -> None:
+    def take(self, pids: Mapping[int, int], at: float) -> list[int]:
         """Sample the next of the living children, by their births, at the time ``at``
-        (monotonic seconds). Forget the others. A child that /proc hides has no sample.
+        (monotonic seconds); return which these were. Forget the children that do not
+        live. A child that /proc hides has no sample.
         """
         self._samples = {birth: self._samples.get(birth, _no_samples()) for birth in pids}
-        for birth in self._next(sorted(pids)):
+        births = self._next(sorted(pids))
+        for birth in births:
             used = self._read(pids[birth])
             if used is not None:
                 self._samples[birth].append((at, used))
             self._last = birth
+        return births
 
     def _next(self, births: list[int]) -> list[int]:
         """Those after the last one that was sampled, then the first ones."""
