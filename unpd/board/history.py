@@ -7,9 +7,8 @@ samples outlast reloads and exporters. The next master begins without any. The n
 the words are :class:`unpd.board.layout.History`, :class:`HistoryTotals` and
 :class:`HistoryService`.
 
-Only the master can write, as in :mod:`unpd.board.denied`: its own mapping is not
-inherited, and the children get one for reading. Yet a reader trusts no word: a number
-that no honest count reaches counts as 0, and no number makes it loop or raise.
+Only the master can write (:mod:`unpd.board.sealed`). Yet a reader trusts no word: a
+number that no honest count reaches counts as 0, and no number makes it loop or raise.
 
 No lock: the master writes the words of a sample, then raises ``WRITTEN``. There is one
 slot more than samples that can be read. A reader asks ``WRITTEN`` before and after it
@@ -28,10 +27,7 @@ Known gap: a column of a service that only a refused configuration had may get a
 service within ten minutes, whose first samples are then those of the former.
 """
 
-import fcntl
 import itertools
-import mmap
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -40,12 +36,12 @@ from unpd.board.layout import (
     HISTORY_SAMPLES,
     HISTORY_SLOTS,
     NS,
-    WORD_BYTES,
     HistoryService,
     HistoryTotals,
 )
 from unpd.board.layout import History as Words
 from unpd.board.memory import sane, wrapped
+from unpd.board.sealed import make_sealed
 
 GAP_S = 3.0
 """Samples that are further apart have a gap between them: the machine slept, or the
@@ -53,9 +49,6 @@ master stood still. No rate is computed over it.
 """
 RATE_S = 5.0
 """Over how long the present rates are computed."""
-_F_SEAL_FUTURE_WRITE = 0x0010  # linux/fcntl.h; the module fcntl lacks it in Python 3.11
-_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL | _F_SEAL_FUTURE_WRITE
-_BYTES = Words.size * WORD_BYTES
 _AT_NS = Words.TOTALS + HistoryTotals.AT_NS
 
 
@@ -239,20 +232,11 @@ class HistoryWriter:
     """The writer, which makes the memory. ``history``: the reader of its children."""
 
     def __init__(self) -> None:
-        fd = os.memfd_create("unpd-history", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        try:
-            os.ftruncate(fd, _BYTES)
-            own = mmap.mmap(fd, _BYTES)
-            own.madvise(mmap.MADV_DONTFORK)
-            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
-            shared = mmap.mmap(fd, _BYTES, prot=mmap.PROT_READ)
-        finally:
-            os.close(fd)
-        self._words: memoryview = memoryview(own).cast("Q")
+        self._words, shown = make_sealed("unpd-history", Words.size)
         self._written = 0
         self._second = -1
         self._columns: set[int] = set()
-        self.history = History(memoryview(shared).cast("Q"))
+        self.history = History(shown)
 
     def due(self, now_ns: int) -> bool:
         """Whether a second of the clock since boot has begun that has no sample."""

@@ -5,8 +5,8 @@ get one for reading, and F_SEAL_FUTURE_WRITE (fcntl(2), Linux 5.1) keeps anybody
 making another one. So a child that was taken over cannot change for the others what
 operators have ordered.
 
-Called by :mod:`unpd.board.denied` and :mod:`unpd.board.halted`. Errors: OSError if the
-kernel refuses the memory.
+Called by :mod:`unpd.board.denied`, :mod:`unpd.board.halted` and
+:mod:`unpd.board.history`. Errors: OSError if the kernel refuses the memory.
 """
 
 import fcntl

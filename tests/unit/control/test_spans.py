@@ -2,7 +2,8 @@
 
 import pytest
 
-from unpd.control.spans import LONGEST_S, span_s, span_text, timeout_s
+from unpd.control.spans import LONGEST_S, span_s, timeout_s
+from unpd.figures import span_text
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -578,6 +579,16 @@ def test_the_headers_forbid_everything_else(site: Site, path: str) -> None:
     assert headers["Cache-Control"] == "no-store"
 
 
+def test_a_damaged_package_stops_no_daemon(site: Site, tmp_path: Path) -> None:
+    """Without its style and script the page is plain, and the daemon serves on."""
+    assert PageFiles.read(tmp_path) == PageFiles(b"", b"")
+    assert PageFiles.read().css
+    assert PageFiles.read().js
+    assert (
+        StatusPage(site.sources, PageFiles(b"", b""), site.moment).routes["/page.js"]().body == b""
+    )
+
+
 def test_many_viewers_cost_one_rendering(site: Site) -> None:
     """The page of this second is shown again."""
     first = site.get("/")
@@ -648,9 +659,9 @@ def test_the_scale_is_round(highest: float, top: float) -> None:
         (wording.short_time(0.25), "250 ms"),
         (wording.short_time(2.5), "2.5 s"),
         (wording.short_time(None), "-"),
-        (wording.span(59.9), "59 s"),
+        (wording.span(0.41), "0.5 s"),
         (wording.span(61), "1 min 1 s"),
-        (wording.span(7300), "2 h 1 min"),
+        (wording.span(7300), "2 h 2 min"),
         (wording.span(90000), "1 d 1 h"),
         (wording.counted(1, "connection"), "1 connection"),
         (wording.counted(2, "child", "children"), "2 children"),

@@ -26,9 +26,8 @@ from unpd.metrics.labels import Labels, ListenerLabels
 from unpd.metrics.page import wording
 from unpd.metrics.page.news import News
 from unpd.metrics.reading import Reading, ServiceCounts, child_beat_age_s, why_not_ready
-from unpd.names import MAX_CHILDREN, ChildKind, MasterPhase
+from unpd.names import ANSWER_SCHEMA, MAX_CHILDREN, ChildKind, MasterPhase
 
-SCHEMA = 1
 SILENT_S = 5.0
 """A master whose last heartbeat is older than this is shown as silent: it beats once a
 second.
@@ -85,7 +84,7 @@ def snapshot(sources: Sources, at: Moment) -> dict[str, Any]:
     beat_ns = reading.master[Master.BEAT_NS]
     beat_age_s = child_beat_age_s(beat_ns, 1, at.monotonic_s)
     return {
-        "schema": SCHEMA,
+        "schema": ANSWER_SCHEMA,
         "version": labels.version,
         "time": wording.moment(at.wall_s),
         "pid": labels.master_pid,

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from unpd.figures import span_text
 from unpd.names import ChildKind
 
 NOTHING = "-"
@@ -48,7 +49,6 @@ _CHANGES: Mapping[str, str] = MappingProxyType(
 )
 """The same of live changes."""
 _UNITS = ("", "k", "M", "G", "T", "P")
-_SPANS = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
 
 
 def event_text(event: str, fields: Mapping[str, Any]) -> str:
@@ -135,14 +135,7 @@ def short_time(seconds: float | None) -> str:
 
 def span(seconds: float | None) -> str:
     """An age, in two units."""
-    if seconds is None:
-        return NOTHING
-    whole = int(seconds)
-    for large, large_unit, small, small_unit in _SPANS:
-        if whole >= large:
-            rest = whole % large // small
-            return f"{whole // large} {large_unit} {rest} {small_unit}"
-    return f"{whole} s"
+    return NOTHING if seconds is None else span_text(seconds)
 
 
 def percent(number: float | None) -> str:
