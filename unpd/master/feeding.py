@@ -57,17 +57,18 @@ def _answered(runtime: Runtime, birth: int, answer: Mapping[str, Any] | None) ->
 def state_of(runtime: Runtime, state: State) -> dict[str, Any]:
     """What the master knows beside the board and the events."""
     found, changes = degradations(runtime, state), live_changes(runtime, state)
+    reload = reload_shown(runtime)
     return {
         "faults": len(found),
         "degraded": [
             {"reason": str(each.fault), "text": bounded(each.text)} for each in found[:MAX_FAULTS]
         ],
-        "last_reload": _bounded(reload_shown(runtime)),
+        "last_reload": _bounded(reload) if reload else None,
         "live_changes": [_bounded(each) for each in changes[:MAX_LIVE_CHANGES]],
         "live_changes_left_out": max(0, len(changes) - MAX_LIVE_CHANGES),
         "retired": retired(runtime, state)[-MAX_RETIRED:],
     }
 
 
-def _bounded(fields: Mapping[str, Field] | None) -> dict[str, Field] | None:
-    return fields and {name: bounded(value) for name, value in fields.items()}
+def _bounded(fields: Mapping[str, Field]) -> dict[str, Field]:
+    return {name: bounded(value) for name, value in fields.items()}

@@ -103,7 +103,12 @@ class PageFeed:
         number, state = self.sent.get(birth, (0, {}))
         if birth in self.asked or (not self._after(number) and state == self.state):
             return None
-        message = {"question": "news", "events": [], "ends": [], "state": self.state}
+        message: dict[str, Any] = {
+            "question": "news",
+            "events": [],
+            "ends": [],
+            "state": self.state,
+        }
         room = MAX_LINE_BYTES - len(encode(message)) - 1
         for item_number, name, item in self._after(number):
             room -= len(encode(item))  # its newline counts for a comma

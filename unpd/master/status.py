@@ -158,7 +158,9 @@ def unreachable(runtime: Runtime) -> set[str]:
 def reload_shown(runtime: Runtime) -> dict[str, Any] | None:
     """The last reload; None if there was none."""
     last = runtime.last_reload
-    return last and {
+    if last is None:
+        return None
+    return {
         "result": str(ReloadResult.REFUSED if last.refused else ReloadResult.SUCCESS),
         "reason": last.refused,
         "ended_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(last.ended_at)),

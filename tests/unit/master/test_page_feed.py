@@ -41,8 +41,15 @@ def happened(feed: PageFeed, name: str, **fields: Field) -> None:
 def reaped(feed: PageFeed, *pids: int, slot: str = "default/0", reason: str = "sigkill") -> None:
     """Children are reaped."""
     for pid in pids:
-        fields = {"kind": "worker", "slot": slot, "pid": pid, "ended": "ended"}
-        happened(feed, "child.reaped", reason=reason, **fields)
+        happened(
+            feed,
+            "child.reaped",
+            kind="worker",
+            slot=slot,
+            pid=pid,
+            reason=reason,
+            ended="ended",
+        )
 
 
 def pids(message: dict[str, list[dict[str, dict[str, int]]]] | None) -> list[int]:

@@ -188,7 +188,7 @@ def test_now_maximum_and_limit(site: Site) -> None:
     assert [one["queue"] for one in echo["listeners"]] == [{"length": 2, "limit": 128}, None]
 
 
-def test_a_field_of_status_has_its_name_and_meaning() -> None:
+def test_a_field_of_status_has_its_name_and_type() -> None:
     """The page, ``unpd status`` and its JSON are one table: a field that the page has
     under a name of the status is of the same type, and the names that the page adds are
     few.
