@@ -178,16 +178,24 @@ def retired(runtime: Runtime, state: State) -> list[dict[str, Any]]:
         {
             "generation": generation,
             "children": len(children),
-            "connections": sum(_connections(runtime, child) for child in children),
+            "connections": sum(_open(runtime, child) for child in children),
         }
         for generation, children in sorted(left.items())
     ]
 
 
+def _open(runtime: Runtime, child: Child) -> int:
+    """How many connections a child says that it has open. The sweep asks this of all
+    retired children.
+    """
+    process = runtime.processes.get(child.birth)
+    return sane(runtime.board.row(process.row)[Row.OPEN]) if process else 0
+
+
 def _connections(runtime: Runtime, child: Child) -> int:
     """Count the open connections of a child."""
     process = runtime.processes.get(child.birth)
-    if process is None or not runtime.board.row(process.row)[Row.OPEN]:
+    if process is None or not _open(runtime, child):
         return 0
     return sum(
         count_in_row(runtime.board, process.row, column)
