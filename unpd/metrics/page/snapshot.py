@@ -47,6 +47,20 @@ _RATES: Mapping[str, str] = MappingProxyType(
 )
 """The rates, and the figures of the history of which they are made."""
 
+_OF_LIVING = (
+    "generation",
+    "birth",
+    "pid",
+    "age_s",
+    "connections",
+    "accepted",
+    "cpu_percent",
+    "cpu_s",
+    "memory_bytes",
+    "heartbeat_age_s",
+)
+"""What only a living child has."""
+
 
 @dataclass(frozen=True, slots=True)
 class Moment:
@@ -245,21 +259,6 @@ def _life(board: Scoreboard, entry: Entry | None, at: Moment) -> dict[str, Any]:
             sane(board.words[cells + Row.BEAT_NS]), sane(entry.born_ns), at.monotonic_s
         ),
     }
-
-
-_OF_LIVING = (
-    "generation",
-    "birth",
-    "pid",
-    "age_s",
-    "connections",
-    "accepted",
-    "cpu_percent",
-    "cpu_s",
-    "memory_bytes",
-    "heartbeat_age_s",
-)
-"""What only a living child has."""
 
 
 def _usage(board: Scoreboard, entry: Entry) -> dict[str, Any]:
