@@ -18,6 +18,7 @@ _TEXTS: Mapping[str, str] = MappingProxyType(
     {
         "master.started": "unpd {version} started as pid {pid}, user {user}",
         "master.ready": "every service has a ready worker",
+        "master.stopping": "unpd stops{at_once}",
         "child.reaped": "{child}, pid {pid}: {ended}, {lost} lost",
         "reload.proving": "the new configuration is valid, generation {generation} starts",
         "reload.succeeded": "generation {generation} serves",
@@ -63,6 +64,7 @@ def event_text(event: str, fields: Mapping[str, Any]) -> str:
         "lost": counted(fields.get("connections_lost"), "connection"),
         "respawn": _respawn(fields.get("respawn_in_s")),
         "until": _until(fields.get("until")),
+        "at_once": " at once" if fields.get("quick") else "",
     }
     template = _TEXTS.get(event) or (_KIND_TEXTS.get(what) if "birth" in fields else None)
     try:
