@@ -185,7 +185,7 @@ def test_no_event_with_a_client_is_taken(feed: PageFeed) -> None:
     and none says who asked for something.
     """
     assert EVENTS.keys() >= SHOWN
-    shown = {}
+    shown: dict[str, dict[str, Field]] = {}
     for row in EVENTS.values():
         happened(feed, row.name, **{name: f"<{name}>" for name in row.fields})
         shown |= {event["event"]: event["fields"] for event in feed.events}

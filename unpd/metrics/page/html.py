@@ -104,8 +104,8 @@ def _header(values: Values) -> str:
 
 
 def _alerts(values: Values) -> str:
-    """The faults, and how the last reload went. The element is always there, so that a
-    screen reader speaks what comes into it.
+    """The faults, and how the last reload went. Both elements are always there: a
+    screen reader speaks what comes into the first, and nothing below is moved.
     """
     texts = []
     if not values["answering"]:  # no age here: a screen reader would speak it each second
@@ -123,7 +123,7 @@ def _alerts(values: Values) -> str:
         texts.append(f"The last reload, at {ended} UTC, was refused: {reload['reason']}")
     items = "".join(f"<li>{escape(text)}</li>" for text in texts)
     notes = "".join(f"<p>{escape(text)}</p>" for text in _notes(values))
-    return f'<div id="alerts" role="status"><ul>{items}</ul></div>{notes}'
+    return f'<div id="alerts" role="status"><ul>{items}</ul></div><div id="notes">{notes}</div>'
 
 
 def _notes(values: Values) -> Iterator[str]:
