@@ -12,6 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+ANSWER_SCHEMA = 1
+"""The number of the lists of fields of answers, and of /status.json."""
+
 
 class ExitCode(enum.IntEnum):
     """The exit codes of the daemon and its command line; from 64 on they are those of

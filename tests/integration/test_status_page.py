@@ -14,7 +14,7 @@ from tests.support import clients
 from tests.support.counts import wait_active
 from tests.support.daemon import Unpd
 from tests.support.launch import Launch
-from tests.support.operating import reload
+from tests.support.operating import ask, reload
 from tests.support.waiting import until
 from unpd.control.answer_fields import mismatch
 from unpd.control.page_fields import PAGE
@@ -50,6 +50,60 @@ def becomes(unpd: Unpd, path: str, expected: object) -> dict[str, Any]:
     return last[0]
 
 
+def test_limits_and_targets_follow_a_reload(launch: Launch) -> None:
+    """A reload that changes a limit alone keeps the exporter, whose metric and page
+    have the new limit at once, or none; a new target of a redirect has its series.
+    """
+    web = '[services.web]\ntype = "redirect"\nlisten = ["tcp://127.0.0.1:0"]\nto = ["{}"]\n'
+    unpd = launch(LIMITED + web.format("tcp://127.0.0.1:9"))
+    exporter = unpd.exporter()
+
+    def limits() -> tuple[float | None, float | None]:
+        metric = unpd.metrics().get(("unpd_connections_limit", frozenset({("service", "echo")})))
+        return metric, status(unpd)["services"][0]["limit"]
+
+    assert limits() == (50, 50)
+    for text, limit in ((LIMITED.replace("50", "60"), 60), (LIMITED.replace("50", "0"), None)):
+        reload(unpd, text + web.format("tcp://127.0.0.1:9"))
+        until(lambda limit=limit: limits() == (limit, limit), 20, f"the limit {limit}")  # type: ignore[misc]
+    assert unpd.exporter() == exporter
+    reload(unpd, LIMITED + web.format("tcp://127.0.0.1:99"))
+    labels = {("service", "web"), ("target", "tcp://127.0.0.1:99")}
+    target = "unpd_target_connections_total", frozenset(labels)
+    until(lambda: target in unpd.metrics(), 20, "the series of the new target")
+
+
+def test_a_pause_is_on_the_page(launch: Launch) -> None:
+    """A service that an operator has paused is shown as such, with the change that is
+    not saved, and the event says nothing of who asked.
+    """
+    unpd = launch(LIMITED)
+    assert unpd.run("pause", "echo", "--control", str(unpd.control)).returncode == 0
+    becomes(unpd, "services.0.halted", "paused")
+    (change,) = until(lambda: status(unpd)["live_changes"], 20, "the change is told")
+    assert (change["change"], change["subject"], change["value"]) == ("halt", "echo", "paused")
+    until(lambda: events(status(unpd), "service.halted"), 20, "the pause is an event")
+    (event,) = [one for one in status(unpd)["events"] if one["event"] == "service.halted"]
+    assert event["fields"] == {"service": "echo", "halted": "paused", "until": ""}
+
+
+def test_children_have_the_figures_of_the_status(launch: Launch) -> None:
+    """Processor time and memory of each child, as ``unpd workers`` has them."""
+    unpd = launch(LIMITED)
+    until(
+        lambda: all(child["memory_bytes"] for child in status(unpd)["children"]),
+        20,
+        "the memory of all children",
+    )
+    page = {child["pid"]: child for child in status(unpd)["children"]}
+    workers = ask(unpd.control, verb="workers")["children"]
+    assert page.keys() == {child["pid"] for child in workers}
+    for child in workers:
+        for name in ("kind", "pool", "index", "service", "phase", "generation", "birth"):
+            assert page[child["pid"]][name] == child[name]
+        assert page[child["pid"]]["memory_bytes"] == pytest.approx(child["memory_bytes"], rel=0.5)
+
+
 def events(found: dict[str, Any], name: str) -> list[str]:
     """The texts of the events of a name, the newest first."""
     return [event["text"] for event in found["events"] if event["event"] == name]
@@ -63,9 +117,9 @@ def test_the_page_of_a_daemon(launch: Launch) -> None:
     with contextlib.ExitStack() as stack:
         socks = [stack.enter_context(clients.connect(unpd.address("echo"))) for _ in range(3)]
         wait_active(unpd, 3)
-        found = becomes(unpd, "services.0.open_limit", 50)
-        echo = becomes(unpd, "totals.open", 3)["services"][0]
-        assert (echo["open"], echo["queued_limit"]) == (3, echo["listeners"][0]["queue"]["limit"])
+        found = becomes(unpd, "services.0.limit", 50)
+        echo = becomes(unpd, "totals.active", 3)["services"][0]
+        assert (echo["active"], echo["queued_limit"]) == (3, echo["listeners"][0]["queue"]["limit"])
         assert (found["answering"], found["not_ready"], found["faults"]) == (True, "", 0)
         assert events(found, "master.started")
         ports = [f":{sock.getsockname()[1]}" for sock in socks]
@@ -81,7 +135,7 @@ def test_the_status_page_is_live(launch: Launch) -> None:
     """
     unpd = launch(LIMITED)
     with contextlib.closing(clients.connect(unpd.address("echo"))):
-        until(lambda: max(status(unpd)["history"]["open"], default=0) == 1, 20, "a sample has 1")
+        until(lambda: max(status(unpd)["history"]["active"], default=0) == 1, 20, "a sample has 1")
     victim = unpd.workers()[0]
     os.kill(victim, SIGKILL)
     until(lambda: len({*unpd.workers()} - {victim}) == 2, 20, "another worker")

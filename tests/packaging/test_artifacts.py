@@ -42,6 +42,8 @@ COMMON = (
     TEMPLATE,
     "/usr/lib/sysusers.d/unpd.conf",
     f"{LIBRARY}/unpd/__init__.py",
+    f"{LIBRARY}/unpd/metrics/page/page.css",
+    f"{LIBRARY}/unpd/metrics/page/page.js",
     f"{LIBRARY}/unpd/testing.py",
     "/usr/share/bash-completion/completions/unpd",
     "/usr/share/fish/vendor_completions.d/unpd.fish",

@@ -59,7 +59,7 @@ def entry(row: int) -> Entry:
 def scrape(board: Scoreboard) -> None:
     """Render the page twice, the second time perhaps from the cache."""
     page_of = make_page()
-    sources = Sources(board, LABELS, page_of.history, page_of.news)
+    sources = Sources(board, LABELS, page_of.history, page_of.news, page_of.halted)
     pages = Pages(sources, page_of.files, loopback=True)
     for _ in range(2):
         page = pages.answer(Request("GET", "/metrics"))

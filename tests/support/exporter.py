@@ -23,6 +23,7 @@ from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.registry import Collector
 
 from unpd.board import layout, memory
+from unpd.board.halted import HaltedWriter
 from unpd.board.history import HistoryWriter
 from unpd.board.memory import Scoreboard
 from unpd.kernel.signals import SignalQueue, open_wakeup_pipe
@@ -74,8 +75,8 @@ def make_registry(
 
 
 def make_labels(master_pid: int) -> Labels:
-    """Labels of two services in one pool, of which echo has a TCP and a UNIX listener
-    and a limit of connections, and of a pool that serves nothing.
+    """Labels of two services in one pool, of which echo has a TCP and a UNIX listener,
+    and of a pool that serves nothing.
     """
     return Labels(
         services=(("daytime", 0), ("echo", 1)),
@@ -92,13 +93,12 @@ def make_labels(master_pid: int) -> Labels:
         served_by=dict.fromkeys(("daytime", "echo"), WORKERS),
         version="1.2.3",
         master_pid=master_pid,
-        limits=(("echo", 1000),),
     )
 
 
 def make_page() -> PageContext:
     """What a status page needs, of a master that has not recorded or said anything."""
-    return PageContext(HistoryWriter().history, PageFiles.read(), News())
+    return PageContext(HistoryWriter().history, PageFiles.read(), News(), HaltedWriter().halted)
 
 
 @dataclass(frozen=True, slots=True)

@@ -186,6 +186,7 @@ class Master(Area):
     PHASE = Word("index of the phase", values=MASTER_PHASES)
     GENERATION = Word("the generation of the configuration in use")
     START_WALL_NS = Word("when the master started, since the epoch")
+    START_NS = Word("when the master started, on the monotonic clock")
     SIGCHLD = Word("runs of the SIGCHLD handler")
     UNKNOWN_REAPED = Word("reaped processes that the master had not forked")
     FORK_FAILURES = Word("forks that the kernel refused")
@@ -231,6 +232,11 @@ class Master(Area):
         "most connections open at a sample of the last minute, by service", count=MAX_SERVICES
     )
     HALTED = Word("1 while an operator keeps its new clients out, by service", count=MAX_SERVICES)
+    LIMITS = Word(
+        "how many connections it may have at a time, by service; 0: there is no limit, or the"
+        " configuration in use has no such service",
+        count=MAX_SERVICES,
+    )
     BUSY = Word(
         "share of time that the loops of the workers have not waited, in hundredths of a per cent,"
         " by pool",
@@ -252,6 +258,12 @@ class Directory(Area):
     GENERATION = Word("its generation")
     INDEX = Word("its place in the pool")
     BORN_NS = Word("when it was forked, on the monotonic clock")
+    ACCEPTED_BEFORE = Word("how many connections the children before it in its row had accepted")
+    CPU_NS = Word("the processor time that it has used, without that of its own children")
+    CPU = Word(
+        "how much of one processor it uses, in hundredths of a per cent, and one more; 0: not known"
+    )
+    RESIDENT_BYTES = Word("its memory in RAM; 0: not known, nor its processor time")
 
 
 class Service(Area):

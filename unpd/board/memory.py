@@ -77,7 +77,8 @@ class Entry:
     """One living child in the directory, the part of the board that lists them; or a
     dispatcher that was reaped, whose sessions live on. ``pool``: the column of its
     pool; ``index``: its place there. ``born_ns``: when it was forked, on the monotonic
-    clock.
+    clock. ``accepted_before``: how many connections the children before it in its row
+    had accepted.
     """
 
     row: int
@@ -89,6 +90,7 @@ class Entry:
     generation: int
     index: int = 0
     born_ns: int = 0
+    accepted_before: int = 0
 
     @property
     def reaped(self) -> bool:
@@ -164,9 +166,22 @@ class Scoreboard:
         words[start + Directory.GENERATION] = entry.generation
         words[start + Directory.INDEX] = entry.index
         words[start + Directory.BORN_NS] = entry.born_ns
+        words[start + Directory.ACCEPTED_BEFORE] = entry.accepted_before
+        self.show_usage(entry.row, 0, None, 0)
         words[start + Directory.BIRTH] = entry.birth
         self.rows_held.add(entry.row)
         self.rows_given = words[Master.ROWS_USED] = max(self.rows_given, entry.row + 1)
+
+    def show_usage(
+        self, row: int, cpu_ns: int, cpu_percent: float | None, resident_bytes: int
+    ) -> None:
+        """Write what a child uses. ``cpu_percent``: None if it is not known yet;
+        ``resident_bytes``: 0 if nothing is.
+        """
+        start, words = layout.entry_start(row), self.words
+        words[start + Directory.CPU_NS] = cpu_ns
+        words[start + Directory.CPU] = 0 if cpu_percent is None else round(100 * cpu_percent) + 1
+        words[start + Directory.RESIDENT_BYTES] = resident_bytes
 
     def set_phase(self, row: int, phase: ChildPhase) -> None:
         """Write a child's new phase into the directory."""
@@ -198,7 +213,7 @@ class Scoreboard:
         for row in range(self.rows_shown()):
             start = layout.entry_start(row)
             words = self.words[start : start + Directory.size].tolist()
-            birth, pid, kind, pool, phase, generation, index, born_ns = words
+            birth, pid, kind, pool, phase, generation, index, born_ns, accepted, *_ = words
             known = kind < len(layout.KINDS) and phase < len(layout.PHASES)
             if birth and known and pool < layout.MAX_POOLS:
                 entry = Entry(
@@ -211,6 +226,7 @@ class Scoreboard:
                     generation=generation,
                     index=index,
                     born_ns=born_ns,
+                    accepted_before=accepted,
                 )
                 found.append(entry)
         return found

@@ -6,8 +6,7 @@ making another one. So a child that was taken over cannot change for the others 
 operators have ordered.
 
 Called by :mod:`unpd.board.denied`, :mod:`unpd.board.halted` and
-:mod:`unpd.board.history`. Errors: OSError if the
-kernel refuses the memory.
+:mod:`unpd.board.history`. Errors: OSError if the kernel refuses the memory.
 """
 
 import fcntl

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from unpd.cli.output import printable
-from unpd.control.spans import span_text
 from unpd.errors import UnpdError
+from unpd.figures import span_text
 from unpd.kernel.privileges import user_name
 
 Values = dict[str, Any]

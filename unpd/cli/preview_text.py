@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from unpd.cli.reload_text import MAX_LINES, listed, pool_lines
-from unpd.control.spans import span_text
+from unpd.figures import span_text
 from unpd.names import kind_words
 
 Values = dict[str, Any]

@@ -13,7 +13,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-SCHEMA = 1
+from unpd.names import ANSWER_SCHEMA
+
+SCHEMA = ANSWER_SCHEMA
 
 TYPES: Mapping[str, tuple[type, ...]] = MappingProxyType(
     {

@@ -1,67 +1,102 @@
 """The fields of /status.json, which the exporter serves beside the status page: one row
-each, as in :mod:`unpd.control.answer_fields`, which says what may change.
+each, as in :mod:`unpd.control.answer_fields`, which says what may change. A field that
+the answer to ``status`` has too is the same row.
 
 Read by ``make manual``, and by a test that compares the exporter's answer with it.
 """
 
-from unpd.control.answer_fields import AnswerField
-from unpd.names import ChildKind, ChildPhase, Fault, MasterPhase, ReloadResult
+from collections.abc import Iterator
+from dataclasses import replace
 
+from unpd.control.answer_fields import SCHEMA, AnswerField
+from unpd.control.status_fields import CHILDREN, LISTENERS, STATUS
+from unpd.log_events.row import LEVELS
+from unpd.names import ChildPhase, MasterPhase
+
+
+def _rows(fields: tuple[AnswerField, ...], *names: str) -> Iterator[AnswerField]:
+    """The rows of these names, in their order here."""
+    by_name = {field.name: field for field in fields}
+    return (by_name[name] for name in names)
+
+
+_SERVICES_OF_STATUS = next(_rows(STATUS, "services")).fields
+_QUEUE_OF_STATUS = next(_rows(LISTENERS, "queue")).fields
 _UNMEASURED = "the history has no two samples without a gap"
+_NO_QUEUE = "no queue of it is known"
+_REFUSED_PER_S = AnswerField("refused_per_s", "number", "Refusals in a second.", _UNMEASURED)
 _RATES = (
-    AnswerField("accepted_per_s", "number", "New connections a second.", _UNMEASURED),
-    AnswerField("datagrams_per_s", "number", "Datagrams received a second.", _UNMEASURED),
+    AnswerField("accepted_per_s", "number", "New connections in a second.", _UNMEASURED),
+    AnswerField("datagrams_per_s", "number", "Datagrams received in a second.", _UNMEASURED),
     AnswerField(
-        "received_per_s", "number", "Bytes received a second, in datagrams too.", _UNMEASURED
+        "received_bytes_per_s",
+        "number",
+        "Bytes received in a second, in datagrams too.",
+        _UNMEASURED,
     ),
-    AnswerField("sent_per_s", "number", "Bytes sent a second, in datagrams too.", _UNMEASURED),
-    AnswerField("refused_per_s", "number", "Refusals a second.", _UNMEASURED),
+    AnswerField(
+        "sent_bytes_per_s", "number", "Bytes sent in a second, in datagrams too.", _UNMEASURED
+    ),
+    _REFUSED_PER_S,
 )
-_DEGRADED = (
-    AnswerField("reason", "text", f"{', '.join(Fault)}."),
-    AnswerField("text", "text", "A sentence that names the part with the fault."),
+_ACTIVE_MAX = AnswerField(
+    "active_max_10min",
+    "integer",
+    "How many were open at most in the last ten minutes; they are counted once a second.",
 )
-_LAST_RELOAD = (
-    AnswerField("result", "text", f"{' or '.join(ReloadResult)}."),
-    AnswerField("reason", "text", "Why the reload was refused; empty after a success."),
-    AnswerField("ended_at", "text", "When it ended, in UTC."),
-    AnswerField("generation", "integer", "The generation that served afterwards."),
+_QUEUED = AnswerField("queued", "integer", "How many connections wait in its accept queues.")
+_QUEUED_MAX = AnswerField(
+    "queued_max_10min", "integer", "How many waited at most in the last ten minutes."
 )
 _TOTALS = (
-    AnswerField("open", "integer", "Connections open now."),
-    AnswerField("open_highest", "integer", "The most open at a sample of the history."),
-    AnswerField("queued", "integer", "Connections in accept queues at the last sample."),
-    AnswerField("queued_highest", "integer", "The most there at a sample of the history."),
-    AnswerField("accepted", "integer", "Connections accepted."),
-    AnswerField("refused", "integer", "Connections and datagrams refused."),
+    AnswerField("active", "integer", "How many connections are open."),
+    _ACTIVE_MAX,
+    replace(_QUEUED, meaning="How many connections wait in accept queues."),
+    _QUEUED_MAX,
+    AnswerField("accepted", "integer", "How many connections were accepted."),
+    AnswerField("refused", "integer", "How many connections and datagrams were refused."),
     *_RATES,
     AnswerField("rtt_s", "number", "The mean round-trip time of late.", "none was measured"),
-    AnswerField("lag_s", "number", "The mean lag of loops of late.", "none was measured"),
-)
-_QUEUE = (
-    AnswerField("length", "integer", "How many connections wait to be accepted."),
-    AnswerField("limit", "integer", "How many may wait."),
+    AnswerField(
+        "lag_s",
+        "number",
+        "The mean length of late of the longest turns of the loops of workers.",
+        "none was measured",
+    ),
 )
 _LISTENERS = (
-    AnswerField("address", "text", "The address."),
-    AnswerField("queue", "object", "The accept queue.", "it has none that is known", _QUEUE),
+    *_rows(LISTENERS, "address", "kind", "drops"),
+    replace(
+        next(_rows(LISTENERS, "queue")), fields=tuple(_rows(_QUEUE_OF_STATUS, "length", "limit"))
+    ),
 )
 _SERVICES = (
-    AnswerField("name", "text", "The name of the service."),
+    *_rows(_SERVICES_OF_STATUS, "name", "halted"),
     AnswerField("reachable", "boolean", "Whether clients reach a listener of it."),
-    *_TOTALS[:2],
-    AnswerField("open_limit", "integer", "Its max_connections.", "there is no limit"),
-    *_TOTALS[2:4],
-    AnswerField(
-        "queued_limit",
-        "integer",
-        "The limits of its accept queues together.",
-        "no queue of it is known",
+    *_rows(_SERVICES_OF_STATUS, "active", "peak"),
+    _ACTIVE_MAX,
+    *_rows(_SERVICES_OF_STATUS, "limit"),
+    replace(_QUEUED, absent=_NO_QUEUE),
+    replace(_QUEUED_MAX, absent=_NO_QUEUE),
+    AnswerField("queued_limit", "integer", "The limits of its accept queues together.", _NO_QUEUE),
+    *_rows(
+        _SERVICES_OF_STATUS,
+        "accepted",
+        "accepted_per_s",
+        "received_bytes",
+        "received_bytes_per_s",
+        "sent_bytes",
+        "sent_bytes_per_s",
+        "refused",
     ),
-    *_TOTALS[4:6],
-    AnswerField("would_refuse", "integer", "How many were let in though a rule refuses them."),
-    AnswerField("datagrams", "integer", "Datagrams received."),
-    *_RATES,
+    _REFUSED_PER_S,
+    *_rows(
+        _SERVICES_OF_STATUS,
+        "would_refuse",
+        "datagrams_received",
+        "datagrams_per_s",
+        "datagrams_sent",
+    ),
     AnswerField("listeners", "list", "Its listeners.", fields=_LISTENERS),
 )
 _LAST_END = (
@@ -70,53 +105,66 @@ _LAST_END = (
     AnswerField("at", "text", "When it was reaped, in UTC."),
 )
 _MISSING = "the slot has no child"
-_CHILDREN = (
-    AnswerField("kind", "text", f"{', '.join(ChildKind)}."),
-    AnswerField("pool", "text", "The name of its pool."),
-    AnswerField("index", "integer", "Its place in the pool, from 0."),
-    AnswerField("service", "text", "The service that it alone serves.", "it serves all of them"),
-    AnswerField(
-        "phase", "text", f"{', '.join(ChildPhase)}; missing: a child is wanted and not there."
-    ),
-    AnswerField("generation", "integer", "The generation to which it belongs.", _MISSING),
-    AnswerField("birth", "integer", "The serial number of its start.", _MISSING),
-    AnswerField("pid", "integer", "The process.", "there is none, or only its sessions are left"),
-    AnswerField("age_s", "number", "How long it has lived, in seconds.", _MISSING),
-    AnswerField("heartbeat_age_s", "number", "The age of its last sign of life.", "none came yet"),
-    AnswerField("open", "integer", "Its open connections."),
-    AnswerField(
-        "last_end",
-        "object",
-        "How the last child of this slot ended.",
-        "none of the events has one",
-        _LAST_END,
-    ),
+
+
+def _children() -> Iterator[AnswerField]:
+    """The rows of ``status``; nothing is known of a slot that has no child."""
+    for field in CHILDREN:
+        match field.name:
+            case "phase":
+                phases = ", ".join(ChildPhase)
+                meaning = (
+                    f"{phases}; missing: a child is wanted and not there; sessions_only: it was"
+                    " reaped, and its sessions live on."
+                )
+                yield replace(field, meaning=meaning)
+            case "kind" | "pool" | "index" | "service":
+                yield field
+            case _:
+                yield replace(field, absent=f"{field.absent}; or {_MISSING}".removeprefix("; or "))
+    yield AnswerField(
+        "last_end", "object", "How the last child of this slot ended.", "none has", _LAST_END
+    )
+
+
+_SERVING = (
+    *_rows(CHILDREN, "kind", "pool"),
+    AnswerField("services", "list", "The services that these children serve."),
 )
 _EVENTS = (
     AnswerField("number", "integer", "Its number; goes up."),
-    AnswerField("at", "text", "When it happened, in UTC."),
+    AnswerField("time", "text", "When it happened, in UTC."),
+    AnswerField("level", "text", f"The level of its line in the log: {', '.join(LEVELS)}."),
     AnswerField("event", "text", "Its name in the log."),
     AnswerField("text", "text", "A sentence."),
-    AnswerField("fields", "object", "Its fields in the log."),
+    AnswerField(
+        "fields",
+        "object",
+        "Its fields in the log, without the users and processes that asked for something.",
+    ),
 )
 _HISTORY = (
     AnswerField("now_s", "number", "The time of the answer on the clock since boot, in seconds."),
     AnswerField("at_s", "list", "The times of the samples on that clock, the oldest first."),
-    AnswerField("open", "list", "Open connections at each."),
+    AnswerField("active", "list", "Open connections at each."),
     AnswerField("queued", "list", "Connections in accept queues at each."),
     *(
         AnswerField(field.name, "list", f"{field.meaning[:-1]}, before each; null behind a gap.")
         for field in _RATES
     ),
     AnswerField("rtt_s", "list", "The mean round-trip time before each; null: none came."),
-    AnswerField("lag_s", "list", "The mean lag of loops before each; null: none came."),
+    AnswerField(
+        "lag_s",
+        "list",
+        "The mean length of the longest turns of the loops of workers before each; null: none"
+        " came.",
+    ),
 )
 PAGE = (
-    AnswerField("schema", "integer", "The number of this list of fields: 1."),
+    AnswerField("schema", "integer", f"The number of this list of fields: {SCHEMA}."),
     AnswerField("version", "text", "The version of unpd."),
     AnswerField("time", "text", "When the answer was made, in UTC."),
-    AnswerField("pid", "integer", "The main process."),
-    AnswerField("config", "text", "The path of the configuration file.", "the built-in one"),
+    *_rows(STATUS, "pid", "config"),
     AnswerField("phase", "text", f"What the main process does: {', '.join(MasterPhase)}."),
     AnswerField(
         "answering", "boolean", "Whether the last sign of life of the main process is young."
@@ -124,10 +172,13 @@ PAGE = (
     AnswerField("heartbeat_age_s", "number", "The age of that sign.", "none came yet"),
     AnswerField("not_ready", "text", "Why the daemon is not ready; empty if it is."),
     AnswerField("faults", "integer", "How many faults stand now."),
-    AnswerField("degraded", "list", "The first of these faults.", fields=_DEGRADED),
-    AnswerField("generation", "integer", "The generation that serves."),
-    AnswerField("uptime_s", "number", "The time since the start, in seconds."),
-    AnswerField("last_reload", "object", "The last reload.", "there was none", _LAST_RELOAD),
+    replace(next(_rows(STATUS, "degraded")), meaning="The first of these faults."),
+    *_rows(STATUS, "generation", "uptime_s", "last_reload", "retired"),
+    replace(
+        next(_rows(STATUS, "live_changes")),
+        meaning="The first changes of the running daemon that are in no file: a restart ends them.",
+    ),
+    AnswerField("live_changes_left_out", "integer", "How many more there are."),
     AnswerField("zombies", "integer", "Children that are dead and not reaped.", "/proc hides them"),
     AnswerField("denials", "integer", "Networks and addresses that are denied now."),
     AnswerField("log_lines_dropped", "integer", "Log lines that were lost."),
@@ -137,10 +188,16 @@ PAGE = (
         "children",
         "list",
         "The processes that the main process started, and the slots that lack one.",
-        fields=_CHILDREN,
+        fields=tuple(_children()),
     ),
-    AnswerField("children_left_out", "integer", "How many more there are."),
-    AnswerField("events", "list", "The last events, the newest first.", fields=_EVENTS),
+    AnswerField("serving", "list", "Which children serve which services.", fields=_SERVING),
+    AnswerField(
+        "events",
+        "list",
+        "The last events that are warnings or errors, or change what the daemon does; the newest"
+        " first.",
+        fields=_EVENTS,
+    ),
     AnswerField("history", "object", "The last ten minutes.", fields=_HISTORY),
 )
 """All fields."""

@@ -1,12 +1,9 @@
-"""Spans of time as people write them, 90s, 10m, 2h, 1d, and as they read them: 10 h 35
-min.
+"""Spans of time as people write them: 90s, 10m, 2h, 1d. :mod:`unpd.figures` has them as
+people read them.
 
-Used by the verbs and by the texts of their answers. Pure. ValueError with one sentence
-for a text that is no span.
+Used by the verbs. Pure. ValueError with one sentence for a text that is no span.
 """
 
-import itertools
-import math
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -14,7 +11,6 @@ from types import MappingProxyType
 from unpd.errors import quoted
 
 UNITS: Mapping[str, int] = MappingProxyType({"s": 1, "m": 60, "h": 3600, "d": 86400})
-_SHOWN = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 LONGEST_S = 3650 * 86400
 _SPAN = re.compile("([0-9]{1,9})([smhd]?)")
 
@@ -42,12 +38,3 @@ def timeout_s(text: str) -> int:
     commands have them; 0 is no time at all. ValueError.
     """
     return int(text) if re.fullmatch("[0-9]{1,9}", text) else span_s(text)
-
-
-def span_text(seconds: float) -> str:
-    """A span for people, in at most two units; it is not shorter than the span."""
-    for (unit, size_s), (smaller, part_s) in itertools.pairwise(_SHOWN):
-        many, few = divmod(math.ceil(seconds / part_s), size_s // part_s)
-        if many:
-            return f"{many} {unit}" + (f" {few} {smaller}" if few else "")
-    return f"{math.ceil(10 * seconds) / 10:g} s"

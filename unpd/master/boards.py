@@ -19,6 +19,7 @@ from unpd.board.sources import Sources
 from unpd.config.schema import Config
 from unpd.errors import CannotCreateError
 from unpd.logs import Log
+from unpd.loop import now
 from unpd.master.columns import BoardColumns
 from unpd.master.listening.listener import WantedListener
 from unpd.master.systemd.offers import Offers
@@ -46,6 +47,7 @@ def open_board(
         opened = _create(offers, config, wanted_listeners)
     words = opened.board.words
     words[layout.Master.START_WALL_NS] = words[layout.Master.LAST_RELOAD_WALL_NS] = time.time_ns()
+    words[layout.Master.START_NS] = int(now() * layout.NS)
     words[layout.Master.GENERATION] = words[layout.Master.LAST_RELOAD_OK] = 1
     return opened
 

@@ -72,11 +72,16 @@ class BoardColumns:
 
     def take(self, config: Config, wanted_listeners: WantedListeners) -> None:
         """Give every name of ``config``, which is in use from now on, its column for
-        good. ColumnsExhaustedError if there is no room for all; then none gets one.
+        good, and write the limits of its services. ColumnsExhaustedError if there is no
+        room for all; then none gets one.
         """
         self.check(config, wanted_listeners)
         for columns, names in self._names(config, wanted_listeners):
             columns.keep(names)
+        for name, column in self.services.by_name.items():
+            service = config.services.get(name)
+            limit = service.max_connections if service else 0
+            self._board.words[Master.LIMITS + column] = limit
 
     def try_out(self, config: Config, wanted_listeners: WantedListeners) -> None:
         """Give every name of ``config``, whose children have yet to prove it, its
@@ -128,6 +133,7 @@ class BoardColumns:
                 self._word(Master.UNREACHABLE + column),
                 self._word(Master.CONNECTION_PEAKS + column),
                 self._word(Master.HALTED + column),
+                self._word(Master.LIMITS + column),
             ],
         )
 

@@ -8,20 +8,24 @@ that hangs costs nothing. All parts are bounded, so that a message fits into a l
 Works on :class:`unpd.master.runtime.Runtime`; raises nothing.
 """
 
-import time
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 from unpd.core.model import State
+from unpd.log_events.row import Field
 from unpd.master.children import reports
 from unpd.master.page_feed import bounded
-from unpd.master.runtime import LastReload, Question, Runtime
-from unpd.master.status import degradations
-from unpd.names import ChildKind, ReloadResult
+from unpd.master.runtime import Question, Runtime
+from unpd.master.status import degradations, live_changes, reload_shown, retired
+from unpd.names import ChildKind
 
 MAX_FAULTS = 12
 """How many faults the page names; the number of all is there too."""
+MAX_LIVE_CHANGES = 16
+"""The same of live changes."""
+MAX_RETIRED = 16
+"""How many generations with retired children the page shows: the last ones."""
 
 
 def sweep(runtime: Runtime, state: State) -> None:
@@ -52,26 +56,19 @@ def _answered(runtime: Runtime, birth: int, answer: Mapping[str, Any] | None) ->
 
 def state_of(runtime: Runtime, state: State) -> dict[str, Any]:
     """What the master knows beside the board and the events."""
-    found = degradations(runtime, state)
-    config = next(iter(runtime.config_names), None)
+    found, changes = degradations(runtime, state), live_changes(runtime, state)
+    reload = reload_shown(runtime)
     return {
-        "config": None if config is None else bounded(config),
         "faults": len(found),
         "degraded": [
             {"reason": str(each.fault), "text": bounded(each.text)} for each in found[:MAX_FAULTS]
         ],
-        "last_reload": _reload(runtime.last_reload) if runtime.last_reload else None,
-        "limits": {
-            name: service.max_connections
-            for name, service in runtime.deployment.config.services.items()
-        },
+        "last_reload": _bounded(reload) if reload else None,
+        "live_changes": [_bounded(each) for each in changes[:MAX_LIVE_CHANGES]],
+        "live_changes_left_out": max(0, len(changes) - MAX_LIVE_CHANGES),
+        "retired": retired(runtime, state)[-MAX_RETIRED:],
     }
 
 
-def _reload(last: LastReload) -> dict[str, Any]:
-    return {
-        "result": str(ReloadResult.REFUSED if last.refused else ReloadResult.SUCCESS),
-        "reason": bounded(last.refused),
-        "ended_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(last.ended_at)),
-        "generation": last.generation,
-    }
+def _bounded(fields: Mapping[str, Field]) -> dict[str, Field]:
+    return {name: bounded(value) for name, value in fields.items()}

@@ -145,6 +145,7 @@ def _register(runtime: Runtime, child: Child, plan: ForkPlan, forked: Forked) ->
         generation=child.generation,
         index=slot.index,
         born_ns=int(child.born_at * layout.NS),
+        accepted_before=runtime.processes[child.birth].accepted_before,
     )
     rows_before = runtime.board.rows_given
     runtime.board.enter(entry)

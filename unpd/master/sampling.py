@@ -12,6 +12,7 @@ import contextlib
 import functools
 import os
 import resource
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -49,10 +50,9 @@ def sample(runtime: Runtime) -> None:
         if queue is not None:
             word = layout.Master.LISTEN_QUEUES + 2 * runtime.columns.listeners.column(key)
             words[word], words[word + 1] = queue
-        if takes_datagrams(listener.address):
+        if listener.sock.family != socket.AF_UNIX:
             _sample_drops(runtime, key, listener)
-    pids = {birth: process.pid for birth, process in runtime.processes.items()}
-    runtime.usages.take(pids, now())
+    _sample_usages(runtime)
     sample_busyness(runtime, now())
     sample_losses(runtime)
     sample_machine(words, runtime.deployment.config)
@@ -63,6 +63,17 @@ def sample(runtime: Runtime) -> None:
     # program's fault, the last figures stay.
     with contextlib.suppress(OSError):
         _sample_process(words)
+
+
+def _sample_usages(runtime: Runtime) -> None:
+    """Sample what some children use, and write it."""
+    processes = runtime.processes
+    pids = {birth: process.pid for birth, process in processes.items()}
+    for birth in runtime.usages.take(pids, now()):
+        if (used := runtime.usages.of(birth)) is not None:
+            cpu_ns = int(used.cpu_s * layout.NS)
+            row = processes[birth].row
+            runtime.board.show_usage(row, cpu_ns, used.cpu_percent, used.resident_bytes)
 
 
 def sample_machine(words: memoryview, config: Config, root: Path = Path("/")) -> None:
@@ -90,14 +101,16 @@ def _hundredths(read: Callable[[], float]) -> int:
 
 
 def _sample_drops(runtime: Runtime, key: str, listener: OpenListener) -> None:
-    """Add what the kernel dropped since the last sample. Its own count begins with the
-    socket, which the next master may get from the service manager, with the board.
+    """Write what the kernel dropped at a listener; add the datagrams that it dropped
+    since the last sample. Its own count begins with the socket, which the next master
+    may get from the service manager, with the board.
     """
     seen = layout.Master.DROPS_SEEN + runtime.columns.listeners.column(key)
     total = layout.Master.KERNEL_DROPS + runtime.columns.services.column(listener.wanted.service)
     words, drops = runtime.board.words, datagrams.kernel_drops(listener.sock)
     before = words[seen] if words[seen] <= drops else 0  # a new socket
-    runtime.board.count(total, drops - before)
+    if takes_datagrams(listener.address):
+        runtime.board.count(total, drops - before)
     words[seen] = drops
 
 

@@ -28,7 +28,8 @@ from unpd.kernel import datagrams, tcp_info
 from unpd.kernel.clock import since_boot_ns
 from unpd.loop import now
 from unpd.master.listening.listener import METRICS, OpenListener
-from unpd.master.runtime import ChildProcess, LastReload, Runtime
+from unpd.master.runtime import ChildProcess, Runtime
+from unpd.metrics.reading import child_beat_age_s
 from unpd.names import (
     ChildKind,
     ChildPhase,
@@ -151,9 +152,9 @@ def status(runtime: Runtime, state: State) -> dict[str, Any]:
         ],
         "generation": state.generation,
         "uptime_s": round(at - runtime.started_at, 1),
-        "last_reload": _reload(runtime.last_reload) if runtime.last_reload else None,
+        "last_reload": reload_shown(runtime),
         "retired": retired(runtime, state),
-        "live_changes": _live_changes(runtime, state),
+        "live_changes": live_changes(runtime, state),
         "services": _services(runtime),
         "children": children(runtime, state),
     }
@@ -164,7 +165,11 @@ def unreachable(runtime: Runtime) -> set[str]:
     return runtime.deployment.listeners.unreachable() - {METRICS}
 
 
-def _reload(last: LastReload) -> dict[str, Any]:
+def reload_shown(runtime: Runtime) -> dict[str, Any] | None:
+    """The last reload; None if there was none."""
+    last = runtime.last_reload
+    if last is None:
+        return None
     return {
         "result": str(ReloadResult.REFUSED if last.refused else ReloadResult.SUCCESS),
         "reason": last.refused,
@@ -183,16 +188,24 @@ def retired(runtime: Runtime, state: State) -> list[dict[str, Any]]:
         {
             "generation": generation,
             "children": len(children),
-            "connections": sum(_connections(runtime, child) for child in children),
+            "connections": sum(_open(runtime, child) for child in children),
         }
         for generation, children in sorted(left.items())
     ]
 
 
+def _open(runtime: Runtime, child: Child) -> int:
+    """How many connections a child says that it has open. The sweep asks this of all
+    retired children.
+    """
+    process = runtime.processes.get(child.birth)
+    return sane(runtime.board.row(process.row)[Row.OPEN]) if process else 0
+
+
 def _connections(runtime: Runtime, child: Child) -> int:
     """Count the open connections of a child."""
     process = runtime.processes.get(child.birth)
-    if process is None or not runtime.board.row(process.row)[Row.OPEN]:
+    if process is None or not _open(runtime, child):
         return 0
     return sum(
         count_in_row(runtime.board, process.row, column)
@@ -206,7 +219,7 @@ def children(runtime: Runtime, state: State) -> list[dict[str, Any]]:
     return [_child(runtime, child, at) for child in state.children.values()]
 
 
-def _live_changes(runtime: Runtime, state: State) -> list[dict[str, Any]]:
+def live_changes(runtime: Runtime, state: State) -> list[dict[str, Any]]:
     """What was changed without the configuration."""
     live = runtime.live
     found = [
@@ -266,14 +279,11 @@ def _used(runtime: Runtime, child: Child) -> dict[str, Any]:
 
 
 def _beat_age_s(runtime: Runtime, child: Child, at: float) -> float | None:
-    """How old the last heartbeat of a child is. One from before its birth is that of an
-    earlier child in its row; one from the future is of a faulty child.
-    """
     process = runtime.processes.get(child.birth)
     if process is None:
         return None
-    beat_at = runtime.board.row(process.row)[Row.BEAT_NS] / layout.NS
-    return round(max(0.0, at - beat_at), 1) if beat_at >= child.born_at else None
+    beat_ns = runtime.board.row(process.row)[Row.BEAT_NS]
+    return child_beat_age_s(beat_ns, int(child.born_at * layout.NS), at)
 
 
 def listeners(runtime: Runtime) -> list[dict[str, Any]]:

@@ -40,12 +40,14 @@ class Usages:
         self._samples: dict[int, deque[tuple[float, Usage]]] = {}
         self._last = 0
 
-    def take(self, pids: Mapping[int, int], at: float) -> None:
+    def take(self, pids: Mapping[int, int], at: float) -> list[int]:
         """Sample the next of the living children, by their births, at the time ``at``
-        (monotonic seconds). Forget the others. A child that /proc hides has no sample.
+        (monotonic seconds); return which these were. Forget the children that do not
+        live. A child that /proc hides has no sample.
         """
         self._samples = {birth: self._samples.get(birth) or deque() for birth in pids}
-        for birth in self._next(sorted(pids)):
+        births = self._next(sorted(pids))
+        for birth in births:
             used = self._read(pids[birth])
             if used is not None:
                 samples = self._samples[birth]
@@ -53,6 +55,7 @@ class Usages:
                 while len(samples) > 2 and samples[0][0] < at - WINDOW_S:
                     samples.popleft()
             self._last = birth
+        return births
 
     def _next(self, births: list[int]) -> list[int]:
         """Those after the last one that was sampled, then the first ones."""

@@ -29,6 +29,7 @@ from typing import Any, Protocol
 from unpd.access.network import Network
 from unpd.access.peer import UNIX, Peer
 from unpd.access.rules import Rules
+from unpd.board.halted import Halted
 from unpd.board.history import History
 from unpd.board.memory import Scoreboard
 from unpd.channel import ChannelEnd, ChannelError, ChannelFullError
@@ -83,12 +84,14 @@ class Report(Protocol):
 @dataclass(frozen=True, slots=True)
 class PageContext:
     """What the status page needs beside the board: the samples of the last ten minutes,
-    its files, and what the master says, of which "news" brings more.
+    its files, what the master says, of which "news" brings more, and the services that
+    an operator has halted.
     """
 
     history: History
     files: PageFiles
     news: News
+    halted: Halted
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +164,7 @@ class _Exporter:
         self._allow = context.allow
         self._refused = context.refused
         page = self._page = context.page
-        sources = Sources(context.board, context.labels, page.history, page.news)
+        sources = Sources(context.board, context.labels, page.history, page.news, page.halted)
         self._pages = Pages(sources, page.files, context.loopback, tracked=context.tracked)
         self._connections: dict[int, HttpConnection] = {}
         self._loop = Loop()
@@ -217,8 +220,9 @@ class _Exporter:
                 return {}
             case {"question": "level", "level": level}:
                 return self._take_level(level)
-            case {"question": "news", "events": list(events), "state": dict(state)}:
-                self._page.news.take(events, state)
+            case {"question": "news"}:
+                news = self._page.news
+                news.take(question["events"], question["ends"], question["state"])
                 return {}
         return {"error": "not a worker"}
 

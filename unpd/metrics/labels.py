@@ -51,8 +51,11 @@ class Labels:
     ``services``, ``pools`` and ``targets`` hold every name that a configuration in use
     ever had in this life of the master, so that no counter disappears at a reload.
     ``served_by`` has the children that serve each service that is configured now, in
-    the order of the configuration; /readyz asks about these. ``limits``: how many
-    connections each of these may have, where that is limited.
+    the order of the configuration; /readyz asks about these. ``config``: the path of
+    the configuration file, None for the built-in default.
+
+    A value here that a reload can change is part of the exporter's recipe
+    (:mod:`unpd.master.children.kinds`), so that the exporter is replaced with it.
     """
 
     services: tuple[tuple[str, int], ...]
@@ -62,4 +65,4 @@ class Labels:
     served_by: Mapping[str, frozenset[Server]]
     version: str
     master_pid: int
-    limits: tuple[tuple[str, int], ...] = ()
+    config: str | None = None

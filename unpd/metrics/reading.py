@@ -177,6 +177,14 @@ def _beat_age_s(board: Scoreboard) -> float | None:
     return max(0.0, now() - beat_ns / layout.NS) if beat_ns else None
 
 
+def child_beat_age_s(beat_ns: int, born_ns: int, at_s: float) -> float | None:
+    """How old the last heartbeat of a child is at the time ``at_s`` (monotonic
+    seconds); None if it gave none since its birth: an older one is of an earlier child
+    in its row. One from the future is of a faulty child.
+    """
+    return round(max(0.0, at_s - beat_ns / layout.NS), 1) if beat_ns >= born_ns else None
+
+
 def lines_dropped(board: Scoreboard, rows: Iterable[int]) -> int:
     """How many log lines the children of these rows have dropped."""
     words = [board.words[Board.ROWS + row * Row.size + Row.LOG_DROPPED] for row in rows]

@@ -18,14 +18,14 @@ from unpd.loop import Loop
 from unpd.master import feeding
 from unpd.master.children import reports
 from unpd.master.children.kinds import wanted_children
-from unpd.master.feeding import MAX_FAULTS
+from unpd.master.feeding import MAX_FAULTS, MAX_LIVE_CHANGES
+from unpd.master.live_changes import ServiceHalt, Term
 from unpd.master.runtime import ChildProcess, LastReload, Runtime
-from unpd.names import ChildKind, ChildPhase, Fault, MasterPhase
+from unpd.names import ChildKind, ChildPhase, Fault, Halt, MasterPhase
 
 CONFIG = """
 [services.echo]
 listen = ["tcp://127.0.0.1:0"]
-max_connections = 30
 [metrics]
 listen = false
 """
@@ -87,7 +87,6 @@ def test_events_and_state_in_one_message_a_sweep(master: Master) -> None:
     master.reap(1)
     (first,) = master.sweep()
     assert first["question"] == "news"
-    assert first["state"]["limits"] == {"echo": 30}
     assert first["state"]["last_reload"] is None
     assert [event["fields"]["pid"] for event in first["events"]] == [1]
     master.reap(2)
@@ -110,6 +109,26 @@ def test_faults_are_bounded(master: Master) -> None:
     degraded = message["state"]["degraded"]
     assert len(degraded) == MAX_FAULTS
     assert not [each for each in degraded if "\n" in each["text"]]
+
+
+def test_live_changes_and_retired_generations_are_told(master: Master) -> None:
+    """As ``unpd status`` says them; of very many changes some, and how many more."""
+    term = Term()
+    for number in range(MAX_LIVE_CHANGES + 2):
+        master.runtime.live.halts[f"s{number}"] = ServiceHalt(Halt.PAUSED, term)
+    old = Child(9, Slot(ChildKind.WORKER, "default", 0), 1, ChildPhase.DRAINING, 0.0, retired_by=1)
+    master.state.children[9] = old
+    (message,) = master.sweep()
+    state = message["state"]
+    assert len(state["live_changes"]) == MAX_LIVE_CHANGES
+    assert state["live_changes_left_out"] == 2
+    assert state["live_changes"][0] == {
+        "change": "halt",
+        "subject": "s0",
+        "value": "paused",
+        "until": None,
+    }
+    assert state["retired"] == [{"generation": 1, "children": 1, "connections": 0}]
 
 
 def test_the_last_reload_is_told(master: Master) -> None:

@@ -171,7 +171,8 @@ CHANGES: dict[tuple[str, str], tuple[Any, set[PoolKey]]] = {
     ("services.exec.options", "keep"): (1, {LAUNCHER}),
     ("services.qotd.options", "text"): ("another", {SLOW}),
     ("services.qotd.options", "file"): ("/fortunes", {SLOW}),
-    ("services.redirect.options", "to"): (("tcp://app.example:80",), {SLOW}),
+    # The exporter has a series for each target.
+    ("services.redirect.options", "to"): (("tcp://app.example:80",), {SLOW, EXPORTER}),
     ("services.redirect.options", "connect_timeout_s"): (11.0, {SLOW}),
     ("services.redirect.options", "retry_s"): (11.0, {SLOW}),
     ("services.redirect.options", "resolve_s"): (11.0, {SLOW}),

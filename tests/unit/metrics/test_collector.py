@@ -454,6 +454,7 @@ def test_the_peak_of_a_service_is_a_word_of_the_masters(metrics: Metrics) -> Non
 
 def test_a_service_without_a_limit_has_no_sample_of_it(metrics: Metrics) -> None:
     """A ratio to a limit of 0 would be infinite."""
+    metrics.board.words[layout.Master.LIMITS + ECHO] = 1000
     assert metrics.value("unpd_connections_limit", service="echo") == 1000
     limit = metrics.registry.get_sample_value("unpd_connections_limit", {"service": "daytime"})
     assert limit is None

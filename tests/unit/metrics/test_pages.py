@@ -35,7 +35,7 @@ class Site:
     def show(self, labels: Labels) -> None:
         """Make the pages anew, with these labels."""
         page = make_page()
-        sources = Sources(self.board, labels, page.history, page.news)
+        sources = Sources(self.board, labels, page.history, page.news, page.halted)
         self.pages = Pages(sources, page.files, self.loopback, lambda: self.clock.now)
 
     def ask(self, path: str, method: str = "GET", host: str = "", accept: str = "") -> Page:

@@ -9,36 +9,52 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.exporter import make_labels
 from unpd.board import layout, memory
+from unpd.board.halted import HaltedWriter
 from unpd.board.history import Figures, HistoryWriter
 from unpd.board.layout import Master, Row, Service
 from unpd.board.memory import Entry, Scoreboard
-from unpd.control.answer_fields import AnswerField, mismatch
+from unpd.control.answer_fields import AnswerField, mismatch, paths
 from unpd.control.page_fields import PAGE
-from unpd.loop import now
-from unpd.metrics.labels import Server
+from unpd.control.status_fields import CHILDREN, STATUS
+from unpd.metrics.labels import ListenerLabels, Server
 from unpd.metrics.messages import Page
 from unpd.metrics.page import charts, snapshot, wording
 from unpd.metrics.page.files import PageFiles
-from unpd.metrics.page.html import EVENTS_SHOWN, document, state_words
+from unpd.metrics.page.html import document, state_words
 from unpd.metrics.page.news import News
-from unpd.metrics.page.snapshot import MAX_CHILDREN_SHOWN, SILENT_S, Moment, Sources
+from unpd.metrics.page.snapshot import SILENT_S, Moment, Sources
 from unpd.metrics.page.status_page import CACHED_S, POLICY, StatusPage
-from unpd.names import ChildKind, ChildPhase, MasterPhase
+from unpd.metrics.page.tables import CHILDREN_SHOWN, EVENTS_SHOWN
+from unpd.names import ChildKind, ChildPhase, Halt, MasterPhase
 
-NOW_S = 5000.0
+NOW_S = 50_000.0
 WALL_S = 1_700_000_000.0
 STATE = {
-    "config": "/etc/unpd/unpd.toml",
     "faults": 0,
     "degraded": [],
     "last_reload": None,
-    "limits": {"echo": 100},
+}
+TROUBLES: dict[str, Any] = {
+    "faults": 3,
+    "degraded": [{"reason": "crash_loop", "text": "worker default/0 keeps dying early"}],
+    "last_reload": {
+        "result": "refused",
+        "reason": "there is no service ecko",
+        "ended_at": "2023-11-13T21:23:10Z",
+        "generation": 1,
+    },
+    "retired": [{"generation": 2, "children": 1, "connections": 5}],
+    "live_changes": [
+        {"change": "scale", "subject": "default", "value": "3", "until": None},
+    ],
+    "live_changes_left_out": 1,
 }
 
 
@@ -48,16 +64,22 @@ class Site:
 
     board: Scoreboard
     writer: HistoryWriter = field(default_factory=HistoryWriter)
+    halts: HaltedWriter = field(default_factory=HaltedWriter)
     news: News = field(default_factory=lambda: News(state=dict(STATE)))
     now_s: float = NOW_S
+    number: int = 0
 
     def __post_init__(self) -> None:
         words = self.board.words
         words[Master.PHASE] = layout.MASTER_PHASES.index(MasterPhase.RUNNING)
         words[Master.GENERATION] = 3
-        words[Master.START_WALL_NS] = int((WALL_S - 90) * layout.NS)
+        words[Master.LIMITS + 1] = 100
+        words[Master.START_NS] = int((NOW_S - 90) * layout.NS)
         self.beat()
-        self.sources = Sources(self.board, make_labels(os.getpid()), self.writer.history, self.news)
+        labels = make_labels(os.getpid())
+        self.sources = Sources(
+            self.board, labels, self.writer.history, self.news, self.halts.halted
+        )
         self.page = StatusPage(self.sources, PageFiles.read(), self.moment)
 
     def moment(self) -> Moment:
@@ -65,9 +87,8 @@ class Site:
         return Moment(self.now_s, int(self.now_s * layout.NS), WALL_S)
 
     def beat(self, age_s: float = 0.0) -> None:
-        """Let the master's last heartbeat be of that age, by the real clock."""
-        beat_s = now() - age_s
-        self.board.words[Master.BEAT_NS] = int(beat_s * layout.NS)
+        """Let the master's last heartbeat be of that age."""
+        self.board.words[Master.BEAT_NS] = int((self.now_s - age_s) * layout.NS)
 
     def values(self) -> dict[str, Any]:
         """What /status.json says."""
@@ -95,9 +116,21 @@ class Site:
 
     def event(self, event: str, **fields: Any) -> None:
         """The master says that something has happened."""
-        number = len(self.news.events) + 1
-        record = {"number": number, "at": WALL_S, "event": event, "fields": fields}
-        self.news.take([record], self.news.state)
+        self.number += 1
+        record = {
+            "number": self.number,
+            "at": WALL_S,
+            "level": "warning",
+            "event": event,
+            "fields": fields,
+        }
+        self.news.take([record], [], self.news.state)
+
+    def ended(self, slot: str, pid: int, ended: str = "exit code 1", at: float = WALL_S) -> None:
+        """The master says that a worker has ended."""
+        self.number += 1
+        end = {"kind": "worker", "slot": slot, "pid": pid, "ended": ended}
+        self.news.take([], [{"number": self.number, "at": at, **end}], self.news.state)
 
 
 @pytest.fixture
@@ -120,6 +153,8 @@ def test_json_has_the_fields_of_the_table(site: Site) -> None:
     """Each object of /status.json has exactly the fields that the manual lists."""
     site.worker()
     site.event("child.reaped", kind="worker", slot="default/0", pid=3999, ended="exit code 1")
+    site.ended("default/0", 3999)
+    site.news.state = {**STATE, **TROUBLES}
     site.writer.write(int(NOW_S * layout.NS), Figures(open=1), {1: Figures(open=1)})
 
     def compare(values: Any, fields: tuple[AnswerField, ...]) -> None:
@@ -147,16 +182,79 @@ def test_now_maximum_and_limit(site: Site) -> None:
         site.writer.write(at_ns, figures, {1: figures})
     _, echo = site.values()["services"]
     assert echo["name"] == "echo"
-    assert (echo["open"], echo["open_highest"], echo["open_limit"]) == (4, 40, 100)
-    assert (echo["queued"], echo["queued_highest"], echo["queued_limit"]) == (2, 9, 128)
+    assert (echo["active"], echo["active_max_10min"], echo["limit"]) == (4, 40, 100)
+    assert (echo["queued"], echo["queued_max_10min"], echo["queued_limit"]) == (2, 9, 128)
     assert echo["accepted_per_s"] == 10
     assert [one["queue"] for one in echo["listeners"]] == [{"length": 2, "limit": 128}, None]
 
 
+def test_a_field_of_status_has_its_name_and_type() -> None:
+    """The page, ``unpd status`` and its JSON are one table: a field that the page has
+    under a name of the status is of the same type, and the names that the page adds are
+    few.
+    """
+    status = {one.name: one for one in STATUS}
+    page = {one.name: one for one in PAGE}
+    services = names(page["services"].fields) - names(status["services"].fields)
+    assert services == {
+        "reachable",
+        "active_max_10min",
+        "queued",
+        "queued_max_10min",
+        "queued_limit",
+        "refused_per_s",
+    }
+    assert names(page["children"].fields) - names(CHILDREN) == {"last_end"}
+    assert names(CHILDREN) <= names(page["children"].fields)
+    for name in status.keys() & page.keys():
+        assert page[name].type == status[name].type, name
+
+
+def test_a_halted_service_is_shown_as_such(site: Site) -> None:
+    """A pause that is forgotten is an outage: the row of the service says so, and the
+    change is named as one that is not saved.
+    """
+    site.halts.show({1: Halt.PAUSED})
+    halt = {"change": "halt", "subject": "echo", "value": "paused", "until": None}
+    site.news.state = {**STATE, "live_changes": [halt]}
+    assert [one["halted"] for one in site.values()["services"]] == [None, "paused"]
+    text = site.text()
+    assert 'echo <strong class="ill">paused</strong>' in text
+    assert "Live change, not saved: service echo is paused." in text
+
+
+def test_retired_generations_are_shown(site: Site) -> None:
+    """Children of before a reload that still serve are named with their connections."""
+    retired = [{"generation": 2, "children": 1, "connections": 5}]
+    site.news.state = {**STATE, "retired": retired}
+    assert site.values()["retired"] == retired
+    assert "Retired from generation 2: 1 child, 5 connections." in site.text()
+
+
+def test_the_uptime_is_no_difference_of_the_wall_clock(site: Site) -> None:
+    """Somebody may set that clock."""
+    assert site.values()["uptime_s"] == 90
+
+
+def test_a_queue_that_is_not_known_is_not_empty(site: Site) -> None:
+    """A service without a TCP listener has no figures of a queue, nor of drops where
+    its listeners are UNIX sockets.
+    """
+    unix = ListenerLabels("echo", "unix:///run/unpd/echo.sock", 2, is_tcp=False)
+    udp = ListenerLabels("daytime", "udp://[::]:13", 3, is_tcp=False)
+    site.board.words[Master.DROPS_SEEN + 3] = 9
+    labels = replace(site.sources.labels, listeners=(unix, udp))
+    site.sources = replace(site.sources, labels=labels)
+    values = snapshot.snapshot(site.sources, site.moment())
+    for service in values["services"]:
+        assert {service[name] for name in service if name.startswith("queued")} == {None}
+    assert [one["listeners"][0]["drops"] for one in values["services"]] == [9, None]
+
+
 def test_a_service_without_a_limit_has_none(site: Site) -> None:
     """A limit of 0 in the configuration is none."""
-    site.news.state = {**STATE, "limits": {"echo": 0}}
-    assert [one["open_limit"] for one in site.values()["services"]] == [None, None]
+    site.board.words[Master.LIMITS + 1] = 0
+    assert [one["limit"] for one in site.values()["services"]] == [None, None]
 
 
 @pytest.mark.parametrize(
@@ -172,7 +270,7 @@ def test_a_master_that_is_silent_is_shown_as_such(
     site.beat(age_s)
     values = site.values()
     assert values["answering"] is answering
-    assert values["heartbeat_age_s"] == pytest.approx(age_s, abs=0.5)
+    assert values["heartbeat_age_s"] == age_s
     silent = "The main process has given no sign of life for more than 5 seconds."
     assert (silent in site.text()) is not answering
     assert ("does not answer" in state_words(values)) is not answering
@@ -182,9 +280,10 @@ def test_a_child_with_its_state(site: Site) -> None:
     """A row for each child: kind, place, state, process, age, connections, heartbeat,
     and how its predecessor ended.
     """
-    site.event("child.reaped", kind="worker", slot="default/1", pid=17, ended="exit code 1")
-    site.event("child.reaped", kind="worker", slot="default/0", pid=18, ended="killed by SIGKILL")
+    site.ended("default/1", 17)
+    site.ended("default/0", 18, "killed by SIGKILL")
     site.worker()
+    site.board.show_usage(0, 2 * layout.NS, 12.34, 30_000_000)
     (child,) = site.values()["children"]
     assert child == {
         "kind": "worker",
@@ -196,8 +295,12 @@ def test_a_child_with_its_state(site: Site) -> None:
         "birth": 1,
         "pid": 4000,
         "age_s": 60.0,
+        "connections": 7,
+        "accepted": 0,
+        "cpu_percent": 12.3,
+        "cpu_s": 2.0,
+        "memory_bytes": 30_000_000,
         "heartbeat_age_s": 0.5,
-        "open": 7,
         "last_end": {"ended": "killed by SIGKILL", "pid": 18, "at": wording.moment(WALL_S)},
     }
 
@@ -217,6 +320,41 @@ def test_a_slot_without_a_child_is_missing(site: Site) -> None:
     ]
 
 
+def test_a_young_child_has_not_the_heartbeat_of_another(site: Site) -> None:
+    """A row keeps the heartbeat of the child before: it is no sign of life of the one
+    that has just been born.
+    """
+    site.worker()
+    site.board.row(0)[Row.BEAT_NS] = int((NOW_S - 61) * layout.NS)
+    (child,) = site.values()["children"]
+    assert child["heartbeat_age_s"] is None
+
+
+@pytest.mark.parametrize(
+    ("phase", "shown"),
+    [
+        (ChildPhase.DRAINING, "<td>draining<td>"),
+        (ChildPhase.KILLED, '<td><strong class="ill">killed</strong><td>'),
+    ],
+)
+def test_only_trouble_stands_out(site: Site, phase: ChildPhase, shown: str) -> None:
+    """A child that drains is as it should be after a reload."""
+    site.worker(0, phase)
+    assert shown in site.text()
+
+
+def test_a_child_of_which_the_sessions_live_on(site: Site) -> None:
+    """A dispatcher that was reaped is neither killed nor in trouble, and its slot is
+    not filled by it.
+    """
+    wanted = layout.wanted_words(0) + layout.SERVING_KINDS.index(ChildKind.WORKER)
+    site.board.words[wanted] = 1
+    site.worker()
+    site.board.mark_reaped(0)
+    assert sorted(one["phase"] for one in site.values()["children"]) == ["missing", "sessions_only"]
+    assert "<td>sessions only<td>" in site.text()
+
+
 def test_the_service_of_a_slot_that_serves_it_alone(site: Site) -> None:
     """It is named in the place of the pool."""
     served_by = {"echo": frozenset({Server(ChildKind.WORKER, "default", 0)})}
@@ -224,16 +362,25 @@ def test_the_service_of_a_slot_that_serves_it_alone(site: Site) -> None:
     site.sources = replace(site.sources, labels=labels)
     site.worker()
     text = site.text()
-    assert '<th scope="row">worker echo</th>' in text
+    assert '<th scope="row">worker echo<td>' in text
 
 
-def test_many_children_are_cut(site: Site) -> None:
-    """The page stays small with any number of children, and says what it leaves out."""
-    for row in range(MAX_CHILDREN_SHOWN + 5):
-        site.worker(row, index=row)
-    values = site.values()
-    assert (len(values["children"]), values["children_left_out"]) == (MAX_CHILDREN_SHOWN, 5)
-    assert "5 more are not shown" in site.text()
+def test_of_many_children_those_in_trouble_are_shown(site: Site) -> None:
+    """The page stays small with any number of children, and says what it leaves out:
+    none that is in trouble, drains, or had an end lately. The JSON has all.
+    """
+    count = CHILDREN_SHOWN + 5
+    phases = {count - 1: ChildPhase.KILLED, count - 2: ChildPhase.DRAINING}
+    for row in range(count):
+        site.worker(row, phases.get(row, ChildPhase.READY), index=row)
+    for slot in range(CHILDREN_SHOWN):
+        site.ended(f"default/{slot}", 17, at=WALL_S - 100 + slot)
+    site.ended(f"default/{count - 3}", 17)
+    assert len(site.values()["children"]) == count
+    text = site.text()
+    assert "5 more are not shown" in text
+    shown = [index for index in range(count) if f">worker default/{index}<" in text]
+    assert shown == [*range(3, CHILDREN_SHOWN), count - 3, count - 2, count - 1]
 
 
 # --- the page -------------------------------------------------------------------------
@@ -243,6 +390,8 @@ class Outline(html.parser.HTMLParser):
     """Checks that elements are closed, and collects attributes."""
 
     VOID = frozenset({"meta", "link", "path"})
+    OPTIONAL = ("td", "th", "tr")
+    """The elements that another one may end, the innermost first."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -252,8 +401,14 @@ class Outline(html.parser.HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """An element begins."""
         self.attributes += attrs
+        self._end_before(tag)
         if tag not in self.VOID:
             self.open.append(tag)
+
+    def _end_before(self, tag: str) -> None:
+        ended = {"td": ("td", "th"), "th": ("td", "th"), "tr": self.OPTIONAL}
+        while self.open[-1:] and self.open[-1] in ended.get(tag, ()):
+            self.open.pop()
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """An element without content."""
@@ -261,28 +416,71 @@ class Outline(html.parser.HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         """An element ends."""
+        while tag in ("tbody", "thead") and self.open[-1] in self.OPTIONAL:
+            self.open.pop()
         assert self.open.pop() == tag
 
 
-def busy(site: Site) -> None:
+def fill(site: Site, services: int, children: int) -> None:
     """Ten minutes of load, and every sort of trouble."""
     for second in range(600):
         wave = 1000 + 997 * (second % 61) + second
         figures = Figures(
             wave, 50 * wave, wave, 10**6 * wave, 10**7 * wave, wave, wave, second, wave, 9, wave
         )
-        site.writer.write(
-            int((NOW_S - 600 + second) * layout.NS), figures, {0: figures, 1: figures}
-        )
-    for row in range(8):
-        site.worker(row, index=row)
+        at_ns = int((NOW_S - 600 + second) * layout.NS)
+        site.writer.write(at_ns, figures, dict.fromkeys(range(services), figures))
+    for row in range(children):
+        site.worker(row, ChildPhase.DRAINING if row % 2 else ChildPhase.READY, index=row)
+        site.board.show_usage(row, 10**12, 12.5, 10**9)
+        site.ended(f"default/{row}", 400_000 + row, "killed by SIGKILL")
+        for column in range(services):
+            cells = site.board.row(row)[layout.service_cells(column) :]
+            cells[Service.ACCEPTED] = cells[Service.DATAGRAMS_RECEIVED] = 1_234_567
+            cells[Service.ENDED] = 1_234_000
+    for column in range(services):
+        site.board.words[Master.LIMITS + column] = 100_000
+        for listener in range(4 * column, 4 * column + 4):
+            site.board.words[Master.LISTEN_QUEUES + 2 * listener + 1] = 4096
+            site.board.words[Master.DROPS_SEEN + listener] = 123_456
     for pid in range(50):
-        site.event("child.reaped", kind="worker", slot="default/0", pid=pid, ended="exit code 1")
+        site.event(
+            "child.reaped",
+            kind="worker",
+            slot="default/0",
+            pid=400_000 + pid,
+            ended="killed by SIGKILL",
+            connections_lost=100,
+        )
+    site.news.state = {**STATE, **TROUBLES}
 
 
-def test_the_page_is_small(site: Site) -> None:
-    """HTML, style and script of a busy daemon have less than 60 KB together."""
-    busy(site)
+def busy(site: Site) -> None:
+    """The same of a daemon of usual size."""
+    fill(site, 2, children=8)
+
+
+def test_the_page_is_small_at_its_limits(site: Site) -> None:
+    """HTML, style and script have less than 60 KB together: with all services that
+    there can be, each with four listeners, hundreds of children, and every table full.
+    """
+    columns = range(layout.MAX_SERVICES)
+    found = [f"a-service-of-some-length-{column:02}" for column in columns]
+    listeners = tuple(
+        ListenerLabels(name, f"tcp://192.168.100.{column}:{10_000 + turn}", column, is_tcp=True)
+        for column, name in enumerate(found)
+        for turn in range(4)
+    )
+    labels = replace(
+        site.sources.labels,
+        services=tuple((name, column) for column, name in enumerate(found)),
+        served_by=dict.fromkeys(found, frozenset({Server(ChildKind.WORKER, "default")})),
+        listeners=listeners,
+        config="/etc/unpd/unpd.toml",
+    )
+    site.sources = replace(site.sources, labels=labels)
+    site.page = StatusPage(site.sources, PageFiles.read(), site.moment)
+    fill(site, len(found), children=400)
     sizes = [len(site.get(path).body) for path in ("/", "/page.css", "/page.js")]
     assert sum(sizes) < 60_000, sizes
 
@@ -308,13 +506,14 @@ def test_texts_are_escaped(site: Site) -> None:
     evil = "<script>&\"'"
     site.news.state = {
         **STATE,
-        "config": evil,
         "faults": 1,
         "degraded": [{"reason": evil, "text": evil}],
         "last_reload": {"result": "refused", "reason": evil, "ended_at": evil, "generation": 1},
     }
+    site.sources = replace(site.sources, labels=replace(site.sources.labels, config=evil))
     site.event(evil, text=evil)
-    site.event("child.reaped", kind="worker", slot="default/0", pid=evil, ended=evil)
+    site.event("worker.died", pool=evil, index=0, birth=1, ended=evil, respawn_in_s=1.0)
+    site.ended("default/0", 7, ended=evil)
     site.worker()
     text = site.text()
     assert text.count("<script") == 1
@@ -325,21 +524,12 @@ def test_troubles_are_shown(site: Site) -> None:
     """Faults, and a reload that was refused, stand above everything else; the numbers
     of both are whole.
     """
-    site.news.state = {
-        **STATE,
-        "faults": 3,
-        "degraded": [{"reason": "crash_loop", "text": "worker default/0 keeps dying early"}],
-        "last_reload": {
-            "result": "refused",
-            "reason": "there is no service ecko",
-            "ended_at": "2026-11-22T21:23:10Z",
-            "generation": 1,
-        },
-    }
+    site.news.state = {**STATE, **TROUBLES}
     text = site.text()
     assert "Degraded (crash_loop): worker default/0 keeps dying early." in text
     assert "2 more faults" in text
-    assert "was refused: there is no service ecko" in text
+    assert "at 2023-11-13 21:23:10 UTC, was refused: there is no service ecko" in text
+    assert "1 more live change:" in text
     assert "Not ready: no ready worker for service daytime, echo." in text
     assert "not ready, degraded" in text
 
@@ -355,12 +545,24 @@ def test_the_numbers_are_there_without_a_script(site: Site) -> None:
     assert text.count("<figure>") == text.count('role="img"') == 7
     assert text.count("<caption>") == text.count("<table") == 3
     assert text.count("child.reaped") == EVENTS_SHOWN
+    assert text.count("10 min ago") == 7
 
 
-def test_it_shows_no_client(site: Site) -> None:
-    """No field is for an address of a client."""
-    for _, each in (("", one) for one in PAGE):
-        assert "peer" not in each.name
+def test_a_chart_without_a_measurement_says_so(site: Site) -> None:
+    """A scale of 0 would look like one."""
+    site.writer.write(int(NOW_S * layout.NS), Figures(), {})
+    text = site.text()
+    assert text.count("no measurement yet") == text.count("<figure>") - 2
+
+
+def test_no_field_is_for_a_client(site: Site) -> None:
+    """No field of the page, however deep, is for an address of a client or for who
+    asked for something.
+    """
+    found = [path for path, _ in paths(PAGE)]
+    assert "services[].listeners[].address" in found
+    private = ("peer", "network", "uid", "client", "source")
+    assert not [path for path in found if any(word in path for word in private)]
 
 
 @pytest.mark.parametrize("path", ["/", "/status.json", "/page.css", "/page.js"])
@@ -377,6 +579,16 @@ def test_the_headers_forbid_everything_else(site: Site, path: str) -> None:
     assert headers["Cache-Control"] == "no-store"
 
 
+def test_a_damaged_package_stops_no_daemon(site: Site, tmp_path: Path) -> None:
+    """Without its style and script the page is plain, and the daemon serves on."""
+    assert PageFiles.read(tmp_path) == PageFiles(b"", b"")
+    assert PageFiles.read().css
+    assert PageFiles.read().js
+    assert (
+        StatusPage(site.sources, PageFiles(b"", b""), site.moment).routes["/page.js"]().body == b""
+    )
+
+
 def test_many_viewers_cost_one_rendering(site: Site) -> None:
     """The page of this second is shown again."""
     first = site.get("/")
@@ -391,8 +603,8 @@ def test_many_viewers_cost_one_rendering(site: Site) -> None:
 
 def line(*points: tuple[float, float | None], now_s: float = 1000.0, top: float = 10.0) -> str:
     """The line through samples at these times."""
-    history = {"now_s": now_s, "at_s": [at for at, _ in points], "open": [v for _, v in points]}
-    return charts.path(history, "open", top)
+    history = {"now_s": now_s, "at_s": [at for at, _ in points], "active": [v for _, v in points]}
+    return charts.path(history, "active", top)
 
 
 def test_a_line_ends_at_the_right_edge() -> None:
@@ -400,13 +612,13 @@ def test_a_line_ends_at_the_right_edge() -> None:
     highest value at the top.
     """
     assert line((400, 0), (404, 10), (996, 0), (1000, 5)) == (
-        "M2.0 63.0h0L4.0 1.0M300.0 63.0h0L300.0 32.0"
+        "M2 630h0l0 0 2-620M300 630h0l0 0 0-310"
     )
 
 
 def test_a_short_peak_is_seen() -> None:
     """A point stands for the highest of its samples."""
-    assert line((996, 0), (997, 10), (998, 0), now_s=998) == "M300.0 1.0h0"
+    assert line((996, 0), (997, 10), (998, 0), now_s=998) == "M300 10h0l0 0"
 
 
 def test_a_gap_breaks_the_line() -> None:
@@ -417,7 +629,7 @@ def test_a_gap_breaks_the_line() -> None:
 
 def test_an_empty_chart_has_a_line_at_the_bottom() -> None:
     """Zeros are drawn at the bottom, whatever the scale."""
-    assert line((996, 0), now_s=996, top=charts.top_of([0, None])) == "M300.0 63.0h0"
+    assert line((996, 0), now_s=996, top=charts.top_of([0, None])) == "M300 630h0l0 0"
 
 
 @pytest.mark.parametrize(
@@ -447,10 +659,17 @@ def test_the_scale_is_round(highest: float, top: float) -> None:
         (wording.short_time(0.25), "250 ms"),
         (wording.short_time(2.5), "2.5 s"),
         (wording.short_time(None), "-"),
-        (wording.span(59.9), "59 s"),
+        (wording.span(0.41), "0.5 s"),
         (wording.span(61), "1 min 1 s"),
-        (wording.span(7300), "2 h 1 min"),
+        (wording.span(7300), "2 h 2 min"),
         (wording.span(90000), "1 d 1 h"),
+        (wording.counted(1, "connection"), "1 connection"),
+        (wording.counted(2, "child", "children"), "2 children"),
+        (wording.time_of_day("2026-11-22T21:23:10Z", "2026-11-22T23:00:00Z"), "21:23:10"),
+        (
+            wording.time_of_day("2026-11-21T21:23:10Z", "2026-11-22T23:00:00Z"),
+            "2026-11-21 21:23:10",
+        ),
     ],
 )
 def test_figures_as_people_read_them(shown: str, expected: str) -> None:
@@ -468,18 +687,29 @@ def test_figures_as_people_read_them(shown: str, expected: str) -> None:
                 "slot": "default/0",
                 "pid": 7,
                 "ended": "killed by SIGKILL",
-                "connections_lost": 3,
+                "connections_lost": 1,
             },
-            "worker default/0, pid 7: killed by SIGKILL, 3 connections lost",
+            "worker default/0, pid 7: killed by SIGKILL, 1 connection lost",
         ),
         (
-            "worker.ready",
-            {"pool": "default", "index": 1, "birth": 2, "generation": 1},
-            "worker default/1 is ready",
+            "worker.died",
+            {
+                "pool": "default",
+                "index": 1,
+                "birth": 2,
+                "ended": "exit code 1",
+                "respawn_in_s": 0.0,
+            },
+            "worker default/1: exit code 1, the next one starts at once",
         ),
         ("reload.refused", {"reason": "no", "generation": 2}, "no"),
         ("pool.resized", {"pool": "default", "workers": 3}, "pool default, workers 3"),
         ("child.reaped", {"pid": 7}, "pid 7"),
+        (
+            "service.halted",
+            {"service": "echo", "halted": "paused", "until": ""},
+            "service echo is paused",
+        ),
     ],
 )
 def test_events_in_words(event: str, fields: dict[str, Any], expected: str) -> None:

@@ -75,7 +75,7 @@ def live_as_exporter(runtime: Runtime, deployment: Deployment, newborn: Newborn)
     def refused(peer: Peer) -> None:
         lines.refused(METRICS, peer, verdict, now())
 
-    counts = SourceCounts(runtime.sources, newborn.board.rows_shown)
+    counts, feed = SourceCounts(runtime.sources, newborn.board.rows_shown), runtime.page_feed
     context = ExporterContext(
         sock=listener.sock,
         board=newborn.board,
@@ -89,7 +89,8 @@ def live_as_exporter(runtime: Runtime, deployment: Deployment, newborn: Newborn)
         page=PageContext(
             history=runtime.history.history,
             files=runtime.page_files,
-            news=News(runtime.page_feed.events, runtime.page_feed.state),
+            news=News(feed.events, feed.ends.values(), feed.state),
+            halted=runtime.live.halted,
         ),
         channel=newborn.channel,
         switch_log=newborn.switch_log,
@@ -134,11 +135,7 @@ def exporter_labels(runtime: Runtime, deployment: Deployment) -> Labels:
         served_by=servers_by_service(deployment),
         version=__version__,
         master_pid=runtime.master_pid,
-        limits=tuple(
-            (name, service.max_connections)
-            for name, service in services.items()
-            if service.max_connections
-        ),
+        config=next(iter(runtime.config_names), None),
     )
 
 

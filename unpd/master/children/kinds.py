@@ -167,6 +167,7 @@ def _exporter_recipe(deployment: Deployment, pool: str) -> tuple[Recipe, Recipe]
     recipe = (
         values_of(config.metrics),
         servers_by_service(deployment),
+        target_keys(config.services),
         config.metrics.allow,
         identities_of(deployment.listeners.opened.values()),
         values_of(config.log),

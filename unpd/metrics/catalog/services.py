@@ -93,7 +93,11 @@ def _peaks(reading: Reading) -> Series[float]:
 
 def _limits(reading: Reading) -> Series[float]:
     """No sample of a service without a limit."""
-    return (((service,), limit) for service, limit in reading.labels.limits)
+    return (
+        ((service,), limit)
+        for service, column in reading.labels.services
+        if (limit := reading.master[Master.LIMITS + column])
+    )
 
 
 def _halted(reading: Reading) -> Series[float]:

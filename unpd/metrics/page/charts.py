@@ -6,13 +6,15 @@ beside it as text.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 WIDTH = 300
-HEIGHT = 64
+HEIGHT = 640
+EDGE = 10
+"""The lines at the top and at the bottom keep so far from the edges, to be seen."""
 SPAN_S = 600
-GRID = "M0 .5H300M0 32H300M0 63.5H300M60 1V63M120 1V63M180 1V63M240 1V63"
+GRID = "M0 5H300M0 320H300M0 635H300M60 10V630M120 10V630M180 10V630M240 10V630"
 """The lines behind a chart: the top of its scale, half of it, 0, and every two minutes.
 """
 BUCKET_S = 4
@@ -35,22 +37,36 @@ def top_of(*columns: Sequence[float | None]) -> float:
 
 
 def path(history: Mapping[str, Any], name: str, top: float) -> str:
-    """The line of one list of the history. The newest sample is at the right edge. A
-    bucket keeps its samples while the line moves with the time.
+    """The line of one list of the history. The newest sample is at the right edge.
+
+    Most points are written as the way from the one before, which has half the bytes.
     """
-    now_s = history["now_s"]
+    line: list[str] = []
+    before: tuple[int, int, int] | None = None
+    for bucket, value in _points(history["at_s"], history[name]):
+        age_s = max(0.0, history["now_s"] - (bucket + 1) * BUCKET_S)
+        tenths = max(0, round(10 * (WIDTH - age_s * WIDTH / SPAN_S)))
+        y = round(HEIGHT - EDGE - (value / top * (HEIGHT - 2 * EDGE) if top else 0))
+        if before is not None and bucket - before[0] <= GAP_BUCKETS:
+            line.append(f"{(tenths - before[1]) / 10:g}{_signed(y - before[2])}")
+        else:
+            line.append(f"M{tenths / 10:g} {y}h0l0 0")
+        before = bucket, tenths, y
+    return " ".join(line).replace(" M", "M")
+
+
+def _points(times: Sequence[float], values: Sequence[float | None]) -> Iterator[tuple[int, float]]:
+    """The highest value of each bucket. A bucket keeps its samples while the line moves
+    with the time.
+    """
     points: dict[int, float] = {}
-    for at_s, value in zip(history["at_s"], history[name], strict=True):
+    for at_s, value in zip(times, values, strict=True):
         if value is not None:
             bucket = int(at_s // BUCKET_S)
             points[bucket] = max(points.get(bucket, 0.0), value)
-    line: list[str] = []
-    before = None
-    for bucket, value in points.items():
-        age_s = max(0.0, now_s - (bucket + 1) * BUCKET_S)
-        x = max(0.0, WIDTH - age_s * WIDTH / SPAN_S)
-        y = HEIGHT - 1 - (value / top * (HEIGHT - 2) if top else 0)
-        joined = before is not None and bucket - before <= GAP_BUCKETS
-        line.append(f"{'L' if joined else 'M'}{x:.1f} {y:.1f}{'' if joined else 'h0'}")
-        before = bucket
-    return "".join(line)
+    yield from points.items()
+
+
+def _signed(number: int) -> str:
+    """The number behind another one: a minus is enough to part them."""
+    return f"{number}" if number < 0 else f" {number}"

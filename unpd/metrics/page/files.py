@@ -1,8 +1,9 @@
 """The files of the status page that are the same for every daemon: style and script.
 
 The master reads them before its first fork, as it imports the modules: an upgrade of
-the package under a running daemon must not mix versions. Errors: OSError if one is not
-there, which is a fault of the package.
+the package under a running daemon must not mix versions. Raises nothing: a file that
+cannot be read is empty, and the page works without style and script. No daemon has to
+stop for it.
 """
 
 from dataclasses import dataclass
@@ -18,7 +19,14 @@ class PageFiles:
     js: bytes
 
     @classmethod
-    def read(cls) -> Self:
-        """Read them from where this module stands."""
-        here = Path(__file__).parent
-        return cls(css=(here / "page.css").read_bytes(), js=(here / "page.js").read_bytes())
+    def read(cls, directory: Path | None = None) -> Self:
+        """Read them from where this module stands, or from another directory."""
+        here = directory or Path(__file__).parent
+        return cls(css=_content(here / "page.css"), js=_content(here / "page.js"))
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""

@@ -1,28 +1,54 @@
 """The status page as HTML, made from a snapshot: the numbers, tables and charts, whole
 without a script. The script fetches the page again and takes over what has changed.
 
-Called by :mod:`unpd.metrics.page.status_page`. Pure; raises nothing. Every text goes
-through :func:`html.escape`, because names and reasons are not ours.
+Called by :mod:`unpd.metrics.page.status_page`. Calls :mod:`unpd.metrics.page.tables`
+and :mod:`unpd.metrics.page.charts`. Pure; raises nothing. Every text goes through
+:func:`html.escape`, because names and reasons are not ours.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from unpd.metrics.page import charts
+from unpd.metrics.page import charts, tables
 from unpd.metrics.page.snapshot import SILENT_S
-from unpd.metrics.page.wording import NOTHING, child_name, count, rate, short_time, size, span
+from unpd.metrics.page.wording import (
+    ago,
+    change_text,
+    count,
+    counted,
+    rate,
+    short_time,
+    size,
+    span,
+    time_of_day,
+)
 from unpd.names import MasterPhase
 
 Values = Mapping[str, Any]
-EVENTS_SHOWN = 20
+WORDS = (
+    ("generation", "Goes up by one at each reload; a child keeps the one that made it."),
+    ("heartbeat", "The last sign of life of a process; each gives one a second."),
+    ("zombies", "Children that are dead and not reaped: more than 0 for long is a fault."),
+    ("denials", "Networks and addresses that operators and sensors keep out now."),
+    ("worker", "A child that serves many connections; worker default/0 is the first of its pool."),
+    ("iterative", "A child that serves one connection after the other, of one service."),
+    ("dispatcher, launcher", "Children that start a process or a program for each connection."),
+    ("exporter", "The child that serves this page."),
+    ("draining", "It takes no new connection and waits for the end of the open ones."),
+    ("sessions only", "The child has ended, and processes that it started serve on."),
+    ("slot", "The place of a child; if a child dies, another one takes its place."),
+    ("loop lag", "The longest turns of the loops of workers: how late they may serve."),
+)
+"""One sentence for each word that a stranger may not know."""
 
 
 def document(values: Values) -> str:
     """The whole page."""
     return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<!doctype html>\n<html lang="en" data-version="{escape(values["version"])}">\n'
+        '<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
         f"<title>unpd: {escape(state_words(values))}</title>\n"
@@ -30,7 +56,9 @@ def document(values: Values) -> str:
         '<script src="page.js" defer></script>\n</head>\n<body>\n'
         '<p id="lost" role="alert" hidden></p>\n'
         f"{_header(values)}\n<main>\n{_alerts(values)}\n{_charts(values)}\n"
-        f"{_services(values['services'])}\n{_children(values)}\n{_events(values['events'])}\n"
+        f"{tables.services(values['services'])}\n"
+        f"{tables.children(values['children'], values['time'])}\n"
+        f"{tables.events(values['events'], values['time'])}\n{_words(values)}\n"
         f"</main>\n{_footer()}\n</body>\n</html>\n"
     )
 
@@ -58,7 +86,7 @@ def _header(values: Values) -> str:
         ("pid", str(values["pid"])),
         ("generation", count(values["generation"])),
         ("up", span(values["uptime_s"])),
-        ("heartbeat", _ago(values["heartbeat_age_s"])),
+        ("heartbeat", ago(values["heartbeat_age_s"])),
         ("zombies", count(values["zombies"])),
         ("denials", count(values["denials"])),
         ("log lines lost", count(values["log_lines_dropped"])),
@@ -69,19 +97,15 @@ def _header(values: Values) -> str:
         f'<header>\n<h1>unpd <span class="{"well" if well else "ill"}">'
         f"{escape(state_words(values))}</span></h1>\n<dl>{items}</dl>\n"
         f'<p class="as-of">As of <time>{values["time"]}</time>'
-        ' <button id="pause" type="button" aria-pressed="false" hidden>Pause</button></p>\n'
+        ' <button id="pause" type="button" hidden>Pause</button></p>\n'
         "<noscript><p>Without JavaScript these numbers are those of the moment when the page was"
         " loaded: load it again for newer ones.</p></noscript>\n</header>"
     )
 
 
-def _ago(age_s: float | None) -> str:
-    return NOTHING if age_s is None else f"{span(age_s)} ago"
-
-
 def _alerts(values: Values) -> str:
-    """The faults, and how the last reload went. The element is always there, so that a
-    screen reader speaks what comes into it.
+    """The faults, and how the last reload went. Both elements are always there: a
+    screen reader speaks what comes into the first, and nothing below is moved.
     """
     texts = []
     if not values["answering"]:  # no age here: a screen reader would speak it each second
@@ -92,15 +116,32 @@ def _alerts(values: Values) -> str:
         texts.append(f"Not ready: {values['not_ready']}.")
     texts += [f"Degraded ({each['reason']}): {each['text']}." for each in values["degraded"]]
     if (more := values["faults"] - len(values["degraded"])) > 0:
-        texts.append(f"{more} more faults: see unpd status.")
+        texts.append(f"{counted(more, 'more fault')}: see unpd status.")
     reload = values["last_reload"]
     if reload and reload["reason"]:
-        texts.append(f"The last reload, at {reload['ended_at']}, was refused: {reload['reason']}")
+        ended = time_of_day(reload["ended_at"], values["time"])
+        texts.append(f"The last reload, at {ended} UTC, was refused: {reload['reason']}")
     items = "".join(f"<li>{escape(text)}</li>" for text in texts)
-    done = ""
+    notes = "".join(f"<p>{escape(text)}</p>" for text in _notes(values))
+    return f'<div id="alerts" role="status"><ul>{items}</ul></div><div id="notes">{notes}</div>'
+
+
+def _notes(values: Values) -> Iterator[str]:
+    """What is no fault, and good to know."""
+    reload = values["last_reload"]
     if reload and not reload["reason"]:
-        done = f"<p>Last reload: {reload['result']} at {reload['ended_at']}.</p>"
-    return f'<div id="alerts" role="status"><ul>{items}</ul></div>{done}'
+        ended = time_of_day(reload["ended_at"], values["time"])
+        yield f"Last reload: {reload['result']} at {ended} UTC."
+    for change in values["live_changes"]:
+        yield f"Live change, not saved: {change_text(change)}."
+    if more := values["live_changes_left_out"]:
+        yield f"{counted(more, 'more live change')}: see unpd status."
+    for old in values["retired"]:
+        yield (
+            f"Retired from generation {old['generation']}:"
+            f" {counted(old['children'], 'child', 'children')},"
+            f" {counted(old['connections'], 'connection')}."
+        )
 
 
 # --- charts ---------------------------------------------------------------------------
@@ -118,17 +159,17 @@ class Chart:
 
 
 CHARTS = (
-    Chart("Open connections", (("open", ""),), rate),
+    Chart("Open connections", (("active", ""),), rate),
     Chart(
         "New per second",
         (("accepted_per_s", "connections"), ("datagrams_per_s", "datagrams")),
         rate,
     ),
-    Chart("Bytes per second", (("received_per_s", "in"), ("sent_per_s", "out")), size),
+    Chart("Bytes per second", (("received_bytes_per_s", "in"), ("sent_bytes_per_s", "out")), size),
     Chart("Waiting in accept queues", (("queued", ""),), rate),
     Chart("Refused per second", (("refused_per_s", ""),), rate),
     Chart("Round-trip time", (("rtt_s", ""),), short_time),
-    Chart("Loop lag", (("lag_s", ""),), short_time),
+    Chart("Loop lag of workers", (("lag_s", ""),), short_time),
 )
 
 
@@ -161,143 +202,38 @@ def _chart(chart: Chart, values: Values) -> str:
         f"{label} now {chart.shown(now)}, highest {chart.shown(highest)}".strip()
         for label, now, highest in present
     )
+    measured = any(highest is not None for _, _, highest in present)
+    shown = chart.shown(top) if measured else "no measurement yet"
     lines = "".join(
         f'<path class="l{number}" d="{charts.path(history, name, top)}"/>'
         for number, (name, _) in enumerate(chart.lines)
     )
     return (
         f"<figure><figcaption><span>{chart.title}</span>{numbers}</figcaption>"
-        f'<div class="plot"><span class="top" aria-hidden="true">{chart.shown(top)}</span>'
+        f'<div class="plot"><span class="top" aria-hidden="true">{shown}</span>'
         f'<svg role="img" aria-label="{escape(f"{chart.title}: {spoken}")}"'
         f' viewBox="0 0 {charts.WIDTH} {charts.HEIGHT}" preserveAspectRatio="none">'
-        f'<path class="grid" d="{charts.GRID}"/>{lines}</svg></div></figure>'
+        f'<path class="grid" d="{charts.GRID}"/>{lines}</svg></div>'
+        '<div class="axis" aria-hidden="true"><span>10 min ago</span><span>now</span></div>'
+        "</figure>"
     )
 
 
-# --- tables ---------------------------------------------------------------------------
+# --- the rest -------------------------------------------------------------------------
 
 
-def _table(name: str, title: str, head: str, rows: Iterable[str], note: str = "") -> str:
-    """A section with one table, which scrolls in its own box on a narrow screen."""
-    return (
-        f'<section>\n<h2 id="h-{name}">{title}</h2>\n'
-        f'<div class="scroll" role="region" aria-labelledby="h-{name}" tabindex="0">'
-        f'<table id="{name}"><caption>{note}</caption>\n<thead>{head}</thead>\n<tbody>\n'
-        + "\n".join(rows)
-        + "\n</tbody></table></div>\n</section>"
-    )
-
-
-def _cells(*texts: str) -> str:
-    return "".join(f"<td>{escape(text)}</td>" for text in texts)
-
-
-def _heads(names: Iterable[str]) -> str:
-    return "".join(f'<th scope="col">{name}</th>' for name in names)
-
-
-def _services(services: Iterable[Values]) -> str:
-    groups = (
-        ("Connections", 3),
-        ("Accept queue", 3),
-        ("Accepted", 2),
-        ("Refused", 2),
-        ("Datagrams", 2),
-        ("Bytes per second", 2),
-    )
-    head = (
-        '<tr><th rowspan="2" scope="col">Service</th>'
-        + "".join(f'<th colspan="{width}" scope="colgroup">{name}</th>' for name, width in groups)
-        + "</tr>\n<tr>"
-        + _heads(("now", "max", "limit") * 2 + ("per s", "total") * 3 + ("in", "out"))
-        + "</tr>"
-    )
-    note = "Max is the highest sample of the last ten minutes, one a second."
-    return _table("services", "Services", head, map(_service, services), note)
-
-
-def _service(service: Values) -> str:
-    listeners = "".join(
-        f"<small>{escape(each['address'])}</small>" for each in service["listeners"]
-    )
-    unreachable = "" if service["reachable"] else ' <strong class="ill">unreachable</strong>'
-    return (
-        f'<tr><th scope="row">{escape(service["name"])}{unreachable}{listeners}</th>'
-        + _limited(service, "open")
-        + _limited(service, "queued")
-        + _cells(rate(service["accepted_per_s"]), count(service["accepted"]))
-        + _cells(rate(service["refused_per_s"]), count(service["refused"]))
-        + _cells(rate(service["datagrams_per_s"]), count(service["datagrams"]))
-        + _cells(size(service["received_per_s"]), size(service["sent_per_s"]))
-        + "</tr>"
-    )
-
-
-def _limited(service: Values, name: str) -> str:
-    """Three cells: now, maximum and limit. A maximum near the limit stands out."""
-    now, highest, limit = (service[f"{name}{end}"] for end in ("", "_highest", "_limit"))
-    if limit and highest >= limit * 0.9:
-        return (
-            f'{_cells(count(now))}<td><strong class="ill">{count(highest)}</strong></td>'
-            f"{_cells(count(limit))}"
-        )
-    return _cells(count(now), count(highest), count(limit))
-
-
-def _children(values: Values) -> str:
-    head = (
-        "<tr>"
-        + _heads(
-            (
-                "Child",
-                "State",
-                "Pid",
-                "Generation",
-                "Age",
-                "Open",
-                "Heartbeat",
-                "Last end in this slot",
-            )
-        )
-        + "</tr>"
-    )
-    left_out = values["children_left_out"]
-    note = "The processes that the main process started."
-    if left_out:
-        note += f" {count(left_out)} more are not shown: see unpd status."
-    return _table("children", "Children", head, map(_child, values["children"]), note)
-
-
-def _child(child: Values) -> str:
-    place = child["service"] or f"{child['pool']}/{child['index']}"
-    name = child_name(child["kind"], place)
-    well = child["phase"] in ("ready", "starting")
-    phase = child["phase"] if well else f'<strong class="ill">{escape(child["phase"])}</strong>'
-    end = child["last_end"]
-    ended = f"{end['ended']}, pid {end['pid']}, {end['at'][11:19]}" if end else NOTHING
-    return (
-        f'<tr><th scope="row">{escape(name)}</th><td>{phase}</td>'
-        + _cells(
-            NOTHING if child["pid"] is None else str(child["pid"]),
-            count(child["generation"]),
-            span(child["age_s"]),
-            count(child["open"]),
-            _ago(child["heartbeat_age_s"]),
-            ended,
-        )
-        + "</tr>"
-    )
-
-
-def _events(events: list[Values]) -> str:
-    head = "<tr>" + _heads(("Time (UTC)", "Event", "Details")) + "</tr>"
-    rows = [
-        f'<tr><td><time datetime="{each["at"]}">{each["at"][11:19]}</time></td>'
-        f"<td>{escape(each['event'])}</td><td>{escape(each['text'])}</td></tr>"
-        for each in events[:EVENTS_SHOWN]
+def _words(values: Values) -> str:
+    """What the words of the page mean, and which children serve which services."""
+    served = [*WORDS]
+    served += [
+        (f"{escape(group['kind'])} {escape(group['pool'])}", escape(", ".join(group["services"])))
+        for group in values["serving"]
     ]
-    note = f"The last {EVENTS_SHOWN}, the newest first."
-    return _table("events", "Events", head, rows, note)
+    items = "".join(f"<div><dt>{word}</dt><dd>{text}</dd></div>" for word, text in served)
+    return (
+        "<details><summary>What the words mean, and which child serves what</summary>"
+        f"<dl>{items}</dl></details>"
+    )
 
 
 def _footer() -> str:

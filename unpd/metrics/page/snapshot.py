@@ -1,6 +1,7 @@
 """What the status page shows, as JSON values: the page and /status.json are two views
 of it. The fields are those of :data:`unpd.control.page_fields.PAGE`, which a test
-compares.
+compares. A field that the answer to ``status`` has too has its name and meaning. A
+maximum over the history has its ten minutes in its name.
 
 Reads the scoreboard, the history and the news of the master; changes nothing. Called by
 :mod:`unpd.metrics.page.status_page`. Raises nothing, whatever a faulty child wrote. It
@@ -8,29 +9,58 @@ shows no address of a client.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
+from types import MappingProxyType
 from typing import Any, Self
 
 from unpd.board import layout
+from unpd.board.active import accepted_in_row
+from unpd.board.halted import Halted
 from unpd.board.history import History, Series, Window
-from unpd.board.layout import Master, Row
+from unpd.board.layout import Directory, Master, Row
 from unpd.board.memory import Entry, Scoreboard, sane
 from unpd.kernel.clock import since_boot_ns
 from unpd.loop import now
-from unpd.metrics.labels import Labels
+from unpd.metrics.labels import Labels, ListenerLabels
 from unpd.metrics.page import wording
 from unpd.metrics.page.news import News
-from unpd.metrics.reading import Reading, ServiceCounts, why_not_ready
-from unpd.names import MAX_CHILDREN, ChildKind, MasterPhase
+from unpd.metrics.reading import Reading, ServiceCounts, child_beat_age_s, why_not_ready
+from unpd.names import ANSWER_SCHEMA, MAX_CHILDREN, ChildKind, MasterPhase
 
-SCHEMA = 1
-MAX_CHILDREN_SHOWN = 256
 SILENT_S = 5.0
 """A master whose last heartbeat is older than this is shown as silent: it beats once a
 second.
 """
+MISSING = "missing"
+"""The phase of a slot that wants a child and has none."""
+SESSIONS_ONLY = "sessions_only"
+"""The phase of a child that was reaped and whose sessions live on."""
+_RATES: Mapping[str, str] = MappingProxyType(
+    {
+        "accepted_per_s": "accepted",
+        "datagrams_per_s": "datagrams",
+        "received_bytes_per_s": "received",
+        "sent_bytes_per_s": "sent",
+        "refused_per_s": "refused",
+    }
+)
+"""The rates, and the figures of the history of which they are made."""
+
+_OF_LIVING = (
+    "generation",
+    "birth",
+    "pid",
+    "age_s",
+    "connections",
+    "accepted",
+    "cpu_percent",
+    "cpu_s",
+    "memory_bytes",
+    "heartbeat_age_s",
+)
+"""What only a living child has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +87,7 @@ class Sources:
     labels: Labels
     history: History
     news: News
+    halted: Halted
 
 
 def snapshot(sources: Sources, at: Moment) -> dict[str, Any]:
@@ -65,23 +96,28 @@ def snapshot(sources: Sources, at: Moment) -> dict[str, Any]:
     reading = Reading.take(board, labels, 0)
     window = sources.history.window(at.boot_ns)
     series = window.totals()
-    children = list(_children(sources, at))
-    beat_age_s = reading.beat_age_s
+    beat_ns = reading.master[Master.BEAT_NS]
+    beat_age_s = child_beat_age_s(beat_ns, 1, at.monotonic_s)
     return {
-        "schema": SCHEMA,
+        "schema": ANSWER_SCHEMA,
         "version": labels.version,
         "time": wording.moment(at.wall_s),
         "pid": labels.master_pid,
-        "config": state.get("config"),
+        "config": labels.config,
         "phase": _phase(board),
         "answering": beat_age_s is not None and beat_age_s <= SILENT_S,
-        "heartbeat_age_s": None if beat_age_s is None else round(beat_age_s, 1),
+        "heartbeat_age_s": beat_age_s,
         "not_ready": why_not_ready(board, labels),
         "faults": state.get("faults", 0),
         "degraded": state.get("degraded", []),
         "generation": reading.master[Master.GENERATION],
-        "uptime_s": round(max(0.0, at.wall_s - reading.master[Master.START_WALL_NS] / layout.NS)),
+        "uptime_s": round(
+            max(0.0, at.monotonic_s - reading.master[Master.START_NS] / layout.NS), 1
+        ),
         "last_reload": state.get("last_reload"),
+        "retired": state.get("retired", []),
+        "live_changes": state.get("live_changes", []),
+        "live_changes_left_out": state.get("live_changes_left_out", 0),
         "zombies": reading.zombies,
         "denials": reading.master[Master.DENIALS],
         "log_lines_dropped": sane(reading.log_lines_dropped),
@@ -91,8 +127,8 @@ def snapshot(sources: Sources, at: Moment) -> dict[str, Any]:
             for each in reading.services
             if each.name in labels.served_by
         ],
-        "children": children[:MAX_CHILDREN_SHOWN],
-        "children_left_out": max(0, len(children) - MAX_CHILDREN_SHOWN),
+        "children": list(_children(sources, at)),
+        "serving": _serving(labels),
         "events": [_event(each) for each in reversed(sources.news.events)],
         "history": _history(series, at),
     }
@@ -108,14 +144,15 @@ def _phase(board: Scoreboard) -> str:
 
 
 def _totals(reading: Reading, series: Series) -> dict[str, Any]:
-    opened = sane(sum(each.active for each in reading.services))
+    services = reading.services
+    active = sane(sum(each.active for each in services))
     return {
-        "open": opened,
-        "open_highest": max(opened, series.highest("open")),
+        "active": active,
+        "active_max_10min": max(active, series.highest("open")),
         "queued": series.latest("queued"),
-        "queued_highest": series.highest("queued"),
-        "accepted": sane(sum(each.accepted for each in reading.services)),
-        "refused": sane(sum(sum(each.refused) for each in reading.services)),
+        "queued_max_10min": series.highest("queued"),
+        "accepted": sane(sum(each.accepted for each in services)),
+        "refused": sane(sum(sum(each.refused) for each in services)),
         **_rates(series),
         "rtt_s": _rounded(series.mean_s("rtt"), 6),
         "lag_s": _rounded(series.mean_s("lag"), 6),
@@ -123,8 +160,7 @@ def _totals(reading: Reading, series: Series) -> dict[str, Any]:
 
 
 def _rates(series: Series) -> dict[str, float | None]:
-    names = ("accepted", "datagrams", "received", "sent", "refused")
-    return {f"{name}_per_s": _rounded(series.rate(name), 1) for name in names}
+    return {name: _rounded(series.rate(figure), 1) for name, figure in _RATES.items()}
 
 
 def _rounded(number: float | None, digits: int) -> float | None:
@@ -132,38 +168,46 @@ def _rounded(number: float | None, digits: int) -> float | None:
 
 
 def _service(sources: Sources, counts: ServiceCounts, window: Window) -> dict[str, Any]:
-    board, labels = sources.board, sources.labels
+    words, labels = sources.board.words, sources.labels
     column = dict(labels.services)[counts.name]
     series = window.recent(column)
-    shown = [each for each in labels.listeners if each.service == counts.name]
-    queues = [_queue(board, each.column) if each.is_tcp else None for each in shown]
-    limits = [queue["limit"] for queue in queues if queue]
-    opened = sane(counts.active)
-    limited = sources.news.state.get("limits", {}).get(counts.name)
+    active, halt = sane(counts.active), sources.halted.of(column)
+    listeners = [_listener(words, each) for each in labels.listeners if each.service == counts.name]
+    limits = [each["queue"]["limit"] for each in listeners if each["queue"]]
+    datagrams = counts.datagrams
     return {
         "name": counts.name,
-        "reachable": not board.words[Master.UNREACHABLE + column],
-        "open": opened,
-        "open_highest": max(opened, window.highest(column, "open")),
-        "open_limit": limited or None,
-        "queued": series.latest("queued"),
-        "queued_highest": window.highest(column, "queued"),
+        "halted": str(halt) if halt else None,
+        "reachable": not words[Master.UNREACHABLE + column],
+        "active": active,
+        "peak": max(active, sane(words[Master.CONNECTION_PEAKS + column])),
+        "active_max_10min": max(active, window.highest(column, "open")),
+        "limit": sane(words[Master.LIMITS + column]) or None,
+        "queued": series.latest("queued") if limits else None,
+        "queued_max_10min": window.highest(column, "queued") if limits else None,
         "queued_limit": sane(sum(limits)) if limits else None,
         "accepted": sane(counts.accepted),
         "refused": sane(sum(counts.refused)),
         "would_refuse": sane(sum(counts.would_refuse)),
-        "datagrams": sane(counts.datagrams.received),
+        "received_bytes": sane(counts.received_bytes + datagrams.received_bytes),
+        "sent_bytes": sane(counts.sent_bytes + datagrams.sent_bytes),
+        "datagrams_received": sane(datagrams.received),
+        "datagrams_sent": sane(datagrams.sent),
         **_rates(series),
-        "listeners": [
-            {"address": each.address, "queue": queue}
-            for each, queue in zip(shown, queues, strict=True)
-        ],
+        "listeners": listeners,
     }
 
 
-def _queue(board: Scoreboard, column: int) -> dict[str, int]:
-    at = Master.LISTEN_QUEUES + 2 * column
-    return {"length": sane(board.words[at]), "limit": sane(board.words[at + 1])}
+def _listener(words: memoryview, listener: ListenerLabels) -> dict[str, Any]:
+    kind, column = listener.address.partition(":")[0], listener.column
+    queue = Master.LISTEN_QUEUES + 2 * column
+    length, limit = sane(words[queue]), sane(words[queue + 1])
+    return {
+        "address": listener.address,
+        "kind": kind,
+        "drops": None if kind.startswith("unix") else sane(words[Master.DROPS_SEEN + column]),
+        "queue": {"length": length, "limit": limit} if listener.is_tcp else None,
+    }
 
 
 # --- children -------------------------------------------------------------------------
@@ -174,21 +218,20 @@ def _children(sources: Sources, at: Moment) -> Iterator[dict[str, Any]]:
     place.
     """
     pools = {column: name for name, column in sources.labels.pools}
-    ends = _last_ends(sources.news.events)
     places = _services_of_places(sources.labels)
     rows: list[tuple[ChildKind, str, int, Entry | None]] = []
     for entry in sources.board.entries():
         serves = entry.kind is not ChildKind.EXPORTER
         pool = pools.get(entry.pool, "") if serves else str(ChildKind.EXPORTER)
         rows.append((entry.kind, pool, entry.index, entry))
-    held = {row[:3] for row in rows}
+    held = {row[:3] for row in rows if row[3] and not row[3].reaped}
     wanted = islice(_wanted_places(sources), MAX_CHILDREN)
     rows += ((*place, None) for place in wanted if place not in held)
     for kind, pool, index, found in sorted(rows, key=_order):
         service = places.get((kind, pool, index))
-        slot = service or f"{pool}/{index}"
+        end = sources.news.ends.get((str(kind), service or f"{pool}/{index}"))
         child = {"kind": str(kind), "pool": pool, "index": sane(index), "service": service}
-        yield child | _life(sources.board, found, at) | {"last_end": ends.get((str(kind), slot))}
+        yield child | _life(sources.board, found, at) | {"last_end": end and _end(end)}
 
 
 def _order(row: tuple[ChildKind, str, int, Entry | None]) -> tuple[int, str, int, int]:
@@ -200,20 +243,33 @@ def _order(row: tuple[ChildKind, str, int, Entry | None]) -> tuple[int, str, int
 def _life(board: Scoreboard, entry: Entry | None, at: Moment) -> dict[str, Any]:
     """What a child does; nothing is known of a slot without one."""
     if entry is None:
-        absent = ("generation", "birth", "pid", "age_s", "heartbeat_age_s")
-        return {"phase": "missing", **dict.fromkeys(absent), "open": 0}
+        return {"phase": MISSING, **dict.fromkeys(_OF_LIVING)}
     cells = layout.row_start(entry.row)
-    now_ns = int(at.monotonic_s * layout.NS)
-    beat_ns = sane(board.words[cells + Row.BEAT_NS])
-    age_ns, beat_age_ns = now_ns - sane(entry.born_ns), now_ns - beat_ns
+    serves = entry.kind is not ChildKind.EXPORTER
+    accepted = accepted_in_row(board, entry.row) - sane(entry.accepted_before)
     return {
-        "phase": str(entry.phase),
+        "phase": SESSIONS_ONLY if entry.reaped else str(entry.phase),
         "generation": sane(entry.generation),
         "birth": sane(entry.birth),
         "pid": sane(entry.pid) or None,
-        "age_s": round(max(0, age_ns) / layout.NS, 1),
-        "heartbeat_age_s": round(max(0, beat_age_ns) / layout.NS, 1) if beat_ns else None,
-        "open": sane(board.words[cells + Row.OPEN]),
+        "age_s": round(max(0.0, at.monotonic_s - sane(entry.born_ns) / layout.NS), 1),
+        "connections": sane(board.words[cells + Row.OPEN]) if serves else None,
+        "accepted": max(0, accepted) if serves else None,
+        **_usage(board, entry),
+        "heartbeat_age_s": child_beat_age_s(
+            sane(board.words[cells + Row.BEAT_NS]), sane(entry.born_ns), at.monotonic_s
+        ),
+    }
+
+
+def _usage(board: Scoreboard, entry: Entry) -> dict[str, Any]:
+    words, start = board.words, layout.entry_start(entry.row)
+    memory_bytes, cpu = sane(words[start + Directory.RESIDENT_BYTES]), words[start + Directory.CPU]
+    known = memory_bytes and not entry.reaped
+    return {
+        "cpu_percent": round((cpu - 1) / 100, 1) if known and sane(cpu) else None,
+        "cpu_s": round(sane(words[start + Directory.CPU_NS]) / layout.NS, 2) if known else None,
+        "memory_bytes": memory_bytes if known else None,
     }
 
 
@@ -223,6 +279,18 @@ def _wanted_places(sources: Sources) -> Iterator[tuple[ChildKind, str, int]]:
         for word, kind in enumerate(layout.SERVING_KINDS, layout.wanted_words(column)):
             for index in range(min(sources.board.words[word], MAX_CHILDREN)):
                 yield kind, pool, index
+
+
+def _serving(labels: Labels) -> list[dict[str, Any]]:
+    """Which children serve which services, by kind and pool."""
+    found: dict[tuple[ChildKind, str], list[str]] = {}
+    for service, servers in labels.served_by.items():
+        for kind, pool in sorted({(server.kind, server.pool) for server in servers}):
+            found.setdefault((kind, pool), []).append(service)
+    return [
+        {"kind": str(kind), "pool": pool, "services": services}
+        for (kind, pool), services in found.items()
+    ]
 
 
 def _services_of_places(labels: Labels) -> dict[tuple[ChildKind, str, int], str]:
@@ -235,25 +303,16 @@ def _services_of_places(labels: Labels) -> dict[tuple[ChildKind, str, int], str]
     }
 
 
-def _last_ends(events: Sequence[Mapping[str, Any]]) -> dict[tuple[Any, Any], dict[str, Any]]:
-    """How the last child of each slot ended, by kind and slot, among these events."""
-    return {
-        (fields.get("kind"), fields.get("slot")): {
-            "ended": str(fields.get("ended", "")),
-            "pid": fields.get("pid"),
-            "at": wording.moment(event["at"]),
-        }
-        for event in events
-        if event["event"] == "child.reaped"
-        for fields in (event["fields"],)
-    }
+def _end(end: Mapping[str, Any]) -> dict[str, Any]:
+    return {"ended": end["ended"], "pid": end["pid"], "at": wording.moment(end["at"])}
 
 
 def _event(event: Mapping[str, Any]) -> dict[str, Any]:
     fields = dict(event["fields"])
     return {
         "number": event["number"],
-        "at": wording.moment(event["at"]),
+        "time": wording.moment(event["at"]),
+        "level": event["level"],
         "event": event["event"],
         "text": wording.event_text(event["event"], fields),
         "fields": fields,
@@ -267,13 +326,15 @@ def _history(series: Series, at: Moment) -> dict[str, Any]:
     """The samples, the oldest first, in lists of the same length. The times are of the
     clock since boot, that of now too.
     """
-    rates = ("accepted", "datagrams", "received", "sent", "refused")
     return {
         "now_s": round(at.boot_ns / layout.NS, 2),
         "at_s": [round(each / layout.NS, 2) for each in series.at_ns],
-        "open": list(series.columns.get("open", ())),
+        "active": list(series.columns.get("open", ())),
         "queued": list(series.columns.get("queued", ())),
-        **{f"{name}_per_s": [_rounded(each, 1) for each in series.rates(name)] for name in rates},
+        **{
+            name: [_rounded(each, 1) for each in series.rates(figure)]
+            for name, figure in _RATES.items()
+        },
         "rtt_s": [_rounded(each, 6) for each in series.means_s("rtt")],
         "lag_s": [_rounded(each, 6) for each in series.means_s("lag")],
     }

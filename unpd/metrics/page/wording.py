@@ -9,36 +9,47 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from unpd.figures import span_text
 from unpd.names import ChildKind
 
 NOTHING = "-"
 """Stands for a figure that there is not."""
-_CHILD = "{child}, pid {pid}"
 _TEXTS: Mapping[str, str] = MappingProxyType(
     {
         "master.started": "unpd {version} started as pid {pid}, user {user}",
         "master.ready": "every service has a ready worker",
-        "child.spawned": _CHILD + " spawned, generation {generation}",
-        "child.reaped": _CHILD + ": {ended}, {connections_lost} connections lost",
+        "master.stopping": "unpd stops{at_once}",
+        "child.reaped": "{child}, pid {pid}: {ended}, {lost} lost",
         "reload.proving": "the new configuration is valid, generation {generation} starts",
         "reload.succeeded": "generation {generation} serves",
         "reload.refused": "{reason}",
-        "listener.opened": "{service} listens on {address}",
-        "listener.closed": "{address} closed",
+        "daemon.degraded": "{text}",
+        "daemon.recovered": "no more: {text}",
+        "service.halted": "service {service} is {halted}{until}",
+        "service.resumed": "service {service} takes clients again, it was {was}: {reason}",
+        "log.level_changed": "the level of the log is {threshold}{until}, not {before}: {reason}",
+        "pool.scaled": "pool {pool} has {workers} workers, it had {before}",
     }
 )
 """How events are worded. Every other one has its fields, in their order."""
 _KIND_TEXTS: Mapping[str, str] = MappingProxyType(
     {
-        "ready": "{child} is ready",
         "failed": "{child} cannot serve: {reason}",
-        "died": "{child}: {ended}, the next one starts in {respawn_in_s} s",
+        "died": "{child}: {ended}, the next one starts {respawn}",
         "hung": "{child} gives no sign of life",
+        "drain_timed_out": "{child} did not end in time and is killed",
     }
 )
 """The same of the events that each kind of child has."""
+_CHANGES: Mapping[str, str] = MappingProxyType(
+    {
+        "halt": "service {subject} is {value}",
+        "log_level": "the level of the log is {value}",
+        "scale": "pool {subject} has {value} workers",
+    }
+)
+"""The same of live changes."""
 _UNITS = ("", "k", "M", "G", "T", "P")
-_SPANS = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
 
 
 def event_text(event: str, fields: Mapping[str, Any]) -> str:
@@ -47,12 +58,38 @@ def event_text(event: str, fields: Mapping[str, Any]) -> str:
     kind = str(fields.get("kind", begin))
     place = fields.get("slot") or fields.get("service")
     place = place or f"{fields.get('pool', '')}/{fields.get('index', '')}"
-    words = {**fields, "child": child_name(kind, str(place))}
+    words = {
+        **fields,
+        "child": child_name(kind, str(place)),
+        "lost": counted(fields.get("connections_lost"), "connection"),
+        "respawn": _respawn(fields.get("respawn_in_s")),
+        "until": _until(fields.get("until")),
+        "at_once": " at once" if fields.get("quick") else "",
+    }
     template = _TEXTS.get(event) or (_KIND_TEXTS.get(what) if "birth" in fields else None)
     try:
         return template.format(**words) if template else _listed(fields)
     except KeyError:  # a field that is missing
         return _listed(fields)
+
+
+def change_text(change: Mapping[str, Any]) -> str:
+    """A live change as a sentence without its full stop."""
+    template = _CHANGES.get(change["change"], "{change} {subject} {value}")
+    return template.format(**change) + _until(change["until"])
+
+
+def _until(moment_text: Any) -> str:
+    return f" until {moment_text}" if moment_text else ""
+
+
+def _respawn(seconds: Any) -> str:
+    return "at once" if not seconds or seconds < 0.05 else f"in {seconds:.1f} s"
+
+
+def counted(number: Any, word: str, plural: str = "") -> str:
+    """A number of something: 1 connection, 2 connections."""
+    return f"{number} {word if number == 1 else plural or f'{word}s'}"
 
 
 def child_name(kind: str, place: str) -> str:
@@ -100,16 +137,27 @@ def short_time(seconds: float | None) -> str:
 
 def span(seconds: float | None) -> str:
     """An age, in two units."""
-    if seconds is None:
-        return NOTHING
-    whole = int(seconds)
-    for large, large_unit, small, small_unit in _SPANS:
-        if whole >= large:
-            rest = whole % large // small
-            return f"{whole // large} {large_unit} {rest} {small_unit}"
-    return f"{whole} s"
+    return NOTHING if seconds is None else span_text(seconds)
+
+
+def percent(number: float | None) -> str:
+    """A share of one processor."""
+    return NOTHING if number is None else f"{number:.0f} %"
+
+
+def ago(age_s: float | None) -> str:
+    """How long ago something was."""
+    return NOTHING if age_s is None else f"{span(age_s)} ago"
 
 
 def moment(wall_s: float) -> str:
     """A time since the epoch, in UTC, such as 2026-11-22T21:23:10Z."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(wall_s))
+
+
+def time_of_day(moment_text: str, now_text: str) -> str:
+    """A moment as a person reads it at another one: with its date unless that is
+    today's.
+    """
+    date, _, of_day = moment_text.removesuffix("Z").partition("T")
+    return of_day if date == now_text[:10] else f"{date} {of_day}"
