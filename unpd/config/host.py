@@ -47,8 +47,9 @@ class Host:
     tells_load: bool = True
     """Whether the load average can be read."""
     check_accounts: bool = False
-    """Whether the checks look up users and groups. A running master does not: it must
-    not wait for a user database on the network.
+    """Whether the checks look up the users and groups of the daemon and of programs. A
+    running master does not: the user database may be at the other end of a network.
+    Names in access rules and in control.read_group every load looks up.
     """
     drops_to: str = "nobody"
     """The user that the children of root become by default."""
