@@ -18,7 +18,7 @@ from unpd.board.active import accepted_in_row
 from unpd.board.columns import ColumnsExhaustedError
 from unpd.board.ended import EndedRing
 from unpd.board.memory import Entry, rows_bound
-from unpd.config.plan import restart_needed
+from unpd.config.plan import restart_needed, why_restart
 from unpd.config.schema import Config
 from unpd.config.service_types import service_type
 from unpd.core import effects as fx
@@ -203,9 +203,8 @@ def _load_config(runtime: Runtime, effect: fx.LoadConfig) -> None:
         runtime.reload_log.begin(runtime.log)
     try:
         loaded = runtime.load()
-        fixed = restart_needed(runtime.deployment.config, loaded.config)
-        if fixed:
-            raise UnpdError(f"{', '.join(fixed)} cannot be changed by a reload: restart unpd")
+        if fixed := restart_needed(runtime.deployment.config, loaded.config):
+            raise UnpdError(why_restart(fixed))
         make_state_directory(loaded.config)
         wanted_listeners = runtime.deployment.listeners.sources.wanted_listeners(loaded.config)
         runtime.columns.give_back(runtime.processes.keys() | runtime.lanes.births)
@@ -325,6 +324,7 @@ def _close_listeners(runtime: Runtime, effect: fx.CloseListeners) -> None:
 
 
 def _count_reload(runtime: Runtime, effect: fx.CountReload) -> None:
+    runtime.reload_log.end(runtime.log)
     words = runtime.board.words
     result = ReloadResult.REFUSED if effect.refused else ReloadResult.SUCCESS
     runtime.board.count(layout.Master.RELOADS + layout.RELOAD_RESULTS.index(result))
@@ -353,7 +353,7 @@ def _report_reload(runtime: Runtime, effect: fx.ReportReload) -> None:
 def _answer_reload(runtime: Runtime, effect: fx.AnswerReload) -> None:
     if runtime.control is None:
         return
-    log = {"log": runtime.reload_log.lines, "log_left_out": runtime.reload_log.more}
+    log = runtime.reload_log.fields() if effect.began else {}
     if effect.refused:
         runtime.control.answer(effect.request, ok=False, reason=effect.refused, **log)
         return

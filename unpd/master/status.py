@@ -174,13 +174,13 @@ def retired(runtime: Runtime, state: State) -> list[dict[str, Any]]:
         {
             "generation": generation,
             "children": len(children),
-            "connections": sum(_connections(runtime, child) for child in children),
+            "connections": sum(open_connections(runtime, child) for child in children),
         }
         for generation, children in sorted(left.items())
     ]
 
 
-def _connections(runtime: Runtime, child: Child) -> int:
+def open_connections(runtime: Runtime, child: Child) -> int:
     """Count the open connections of a child."""
     process = runtime.processes.get(child.birth)
     if process is None or not runtime.board.row(process.row)[Row.OPEN]:
@@ -232,7 +232,7 @@ def _child(runtime: Runtime, child: Child, at: float) -> dict[str, Any]:
         "birth": child.birth,
         "pid": process.pid if process else None,
         "age_s": round(at - child.born_at, 1),
-        "connections": _connections(runtime, child) if serves else None,
+        "connections": open_connections(runtime, child) if serves else None,
         "accepted": _accepted(runtime, process) if serves else None,
         **_used(runtime, child),
         "heartbeat_age_s": _beat_age_s(runtime, child, at),
