@@ -38,6 +38,8 @@ class Host:
     runtime_dir: str
     somaxconn: int | None
     cpus: int
+    gid: int | None = None
+    """The group of this process, which the control socket gets; None: not known."""
     open_files: int | None = None
     """How many descriptors a process of this user may have at most (RLIMIT_NOFILE, the
     hard limit: the daemon raises the soft one); None if there is no such limit.
@@ -87,6 +89,7 @@ def this_host(config: Path | None = None) -> Host:
         runtime_dir(_outside(uid), os.environ, instance=instance_of(config)),
         read_somaxconn(SOMAXCONN),
         usable_cpus(),
+        gid=os.getegid(),
         open_files=descriptor_limit(),
         pressures=frozenset(filter(_tells_pressure, Resource)),
         tells_load=_tells_load(),

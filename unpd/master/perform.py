@@ -36,7 +36,7 @@ from unpd.master.children.kinds import KINDS, wanted_children
 from unpd.master.children.serving import own_addresses
 from unpd.master.listening.closed import StillHeldError
 from unpd.master.listening.listener import OpenListener
-from unpd.master.mending import mend_listeners
+from unpd.master.mending import look_at_readers, mend_listeners
 from unpd.master.parents import make_state_directory
 from unpd.master.reload_report import ReloadReport, listed
 from unpd.master.runtime import ChildProcess, Deployment, LastReload, Question, Runtime
@@ -282,21 +282,10 @@ def _adopt_config(runtime: Runtime, effect: fx.AdoptConfig) -> None:
     wanted = runtime.deployment.config.log
     runtime.log.set_level(wanted.level, connections=wanted.connections)
     runtime.deny_list.use_file(runtime.deployment.config.access.state_file, now())
-    if old.config.control != new.config.control:
-        _let_look(runtime)
+    if runtime.control is not None and old.config.control != new.config.control:
+        runtime.control.let_look(new.config.control.read_group)
+        look_at_readers(runtime, changed=True)
     runtime.generation = runtime.board.words[layout.Master.GENERATION] = effect.generation
-
-
-def _let_look(runtime: Runtime) -> None:
-    """Let the group look at the daemon that the configuration names."""
-    readers = runtime.deployment.config.control.read_group
-    if runtime.control is None:
-        return
-    group = readers.name if readers else ""
-    if reason := runtime.control.let_look(readers):
-        runtime.log.event("control.readers_shut_out", group=group, reason=reason)
-    else:
-        runtime.log.event("control.readers", group=group)
 
 
 def _drop_config(runtime: Runtime, effect: fx.DropConfig) -> None:
