@@ -50,7 +50,12 @@ def _tried(pid: int, path: Path | None) -> Sentences:
 def told_by_child(work: Callable[[], Sentences], patience_s: float = PATIENCE_S) -> Sentences:
     """Return what ``work`` returns in a child. UnknownFactError."""
     receiving, sending = os.pipe()
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError as error:
+        os.close(receiving)
+        os.close(sending)
+        raise UnknownFactError(f"no process can be started: {error.strerror}") from error
     if pid == 0:
         try:
             os.close(receiving)
@@ -94,7 +99,7 @@ def _read(receiving: int, deadline_at: float) -> bytes:
 def _parsed(read: bytes) -> Sentences:
     try:
         answer = json.loads(read)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise UnknownFactError(NO_ANSWER) from None
     match answer:
         case {"told": [*told]}:

@@ -53,8 +53,8 @@ def _held(facts: Facts, key: str, wanted: str, sock: BoundSocket) -> Iterator[Fi
     """The address ``wanted`` is that of a socket that is not the daemon's. Only where
     its process is known, and is no unpd, it is certain that a start fails.
     """
-    holder = facts.holder(sock.inode)
-    if holder is not None and facts.daemon is not None and holder.pid == facts.daemon.pid:
+    holder, daemon = facts.holder(sock.inode), facts.daemon
+    if daemon and (sock.inode in daemon.inodes or (holder and holder.pid == daemon.pid)):
         return
     problem, mend = _about(holder)
     yield Finding(
