@@ -8,8 +8,9 @@ core compares them.
 Called by :mod:`unpd.master.orders`. Errors: VerbError with the reason for which a
 reload would be refused. A key that needs a restart is none: it is listed, so that the
 rest of the difference can be seen too. Known gaps: whether an address is free, whether
-the directory of access.state_file can be made, and whether the new children become
-ready, only a reload can tell.
+the directory of access.state_file can be made, whether names of services that are gone
+make room on the scoreboard, and whether the new children become ready, only a reload
+can tell.
 """
 
 from collections.abc import Iterator
@@ -51,7 +52,7 @@ def preview(runtime: Runtime, state: State, *, every_pool: bool) -> dict[str, An
 
 
 def _refused(state: State, reason: str) -> VerbError:
-    nothing = {field.name: [] for field in PREVIEW}
+    nothing: dict[str, Any] = {field.name: [] for field in PREVIEW}
     return VerbError(reason, preview={**nothing, **_result(state, reason)})
 
 

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
@@ -129,34 +129,31 @@ def test_scrolling_ends_where_the_details_end() -> None:
     )
 
 
-class Counted(str):
-    """A text that counts how often it is brought to the width of a column."""
-
-    __slots__ = ()
-    laid_out: ClassVar[list[str]] = []
-
-    def ljust(self, *how: Any) -> str:
-        """At the left."""
-        self.laid_out.append(self)
-        return super().ljust(*how)
-
-    def rjust(self, *how: Any) -> str:
-        """At the right."""
-        self.laid_out.append(self)
-        return super().rjust(*how)
-
-
 def test_only_rows_in_sight_are_laid_out() -> None:
     """However many there are."""
+    laid_out: list[str] = []
+
+    class Counted(str):
+        """A text that notes each time that it is brought to the width of a column."""
+
+        __slots__ = ()
+
+        def ljust(self, *how: Any) -> str:
+            laid_out.append(self)
+            return super().ljust(*how)
+
+        def rjust(self, *how: Any) -> str:
+            laid_out.append(self)
+            return super().rjust(*how)
+
     many = answered(status(children=[child(birth) for birth in range(500)]))
     (_, children) = make_tables(many, {}, "")
     rows = tuple(
         replace(row, cells=tuple(replace(cell, text=Counted(cell.text)) for cell in row.cells))
         for row in children.rows
     )
-    Counted.laid_out.clear()
     page(View(), many, (replace(children, rows=rows),), "", SIZE)
-    assert 0 < len(Counted.laid_out) <= SIZE.height * len(children.columns)
+    assert 0 < len(laid_out) <= SIZE.height * len(children.columns)
 
 
 def test_the_help_names_keys_and_columns() -> None:
