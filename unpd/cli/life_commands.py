@@ -88,8 +88,8 @@ def _not_reloaded(args: argparse.Namespace, error: RefusedError) -> int:
     """
     preview = error.answer.get("preview")
     if args.json and args.dry_run:
-        if not mismatch(preview, PREVIEW):
-            show(as_json(dict(preview)))
+        if isinstance(preview, dict) and not mismatch(preview, PREVIEW):
+            show(as_json(preview))
     elif args.json:
         if "log" in error.answer:
             show(as_json(reload_text.as_fields(error.answer)))

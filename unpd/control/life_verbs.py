@@ -42,7 +42,7 @@ ROWS = (
             " by the old rules."
             " A pool whose configuration did not change is left alone."
             " The command prints which keys changed, what became of each pool,"
-            " which services and listeners came or went, then the result,"
+            " which services and listeners came or went, the result,"
             " and what the daemon logged meanwhile."
             " If a step fails, the daemon serves on as before;"
             " the command then fails and says why."

@@ -12,6 +12,8 @@ from unpd.cli.top.columns import COLUMNS, Key, Order, Table
 
 PAGE = 10
 """How many rows the keys of a page go."""
+LINES = 5
+"""How many lines of the details: so few that a low terminal passes over none."""
 HELP_PAGES = 1 + len(COLUMNS)
 """The keys, and the columns of each table."""
 
@@ -92,13 +94,13 @@ def _moved(steps: int) -> Step:
     return step
 
 
-def _paged(steps: int) -> Step:
+def _paged(pages: int) -> Step:
     """Go some rows on, or some lines of the details."""
-    move = _moved(steps)
+    move = _moved(pages * PAGE)
 
     def step(view: View, tables: tuple[Table, ...]) -> View:
         if view.details:
-            return replace(view, scroll=max(view.scroll + steps, 0))
+            return replace(view, scroll=max(view.scroll + pages * LINES, 0))
         return move(view, tables)
 
     return step
@@ -164,8 +166,8 @@ class KeyRow:
 KEYS: tuple[KeyRow, ...] = (
     KeyRow("up k", ("up", "k"), "a row up", _moved(-1)),
     KeyRow("down j", ("down", "j"), "a row down", _moved(1)),
-    KeyRow("page up", ("page_up",), "ten rows up, or ten lines of the details", _paged(-PAGE)),
-    KeyRow("page down", ("page_down",), "ten rows down, or ten lines of the details", _paged(PAGE)),
+    KeyRow("page up", ("page_up",), "ten rows up, or five lines of the details", _paged(-1)),
+    KeyRow("page down", ("page_down",), "ten rows down, or five lines of the details", _paged(1)),
     KeyRow("home g", ("home", "g"), "the first row", _moved(-(10**6))),
     KeyRow("end G", ("end", "G"), "the last row", _moved(10**6)),
     KeyRow("tab", ("tab",), "the other table", _other_table),

@@ -133,7 +133,7 @@ def test_nothing_is_found_where_all_is_well(facts: MakeFacts) -> None:
             "backlog",
             ECHO,
             {"net.core.somaxconn": "2048"},
-            {"daemon": DAEMON, "sockets": (SHORT,)},
+            {"daemon": DAEMON, "sockets": (replace(SOCKET, limit=2048),)},
             "services.echo.backlog",
             "backlog 4096",
         ),

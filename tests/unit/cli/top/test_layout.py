@@ -119,7 +119,7 @@ def test_details_that_are_longer_than_the_screen_scroll() -> None:
 
 def test_scrolling_ends_where_the_details_end() -> None:
     """So that one key leads back from there."""
-    view = followed(View(details=True, scroll=500), TABLES)
+    view = replace(followed(View(), TABLES), details=True, scroll=500)
     size = Size(40, 14)
     end = bounded(view, BUSY, TABLES, "", size)
     assert 0 < end.scroll < 100
