@@ -514,9 +514,7 @@ FAULT_MEANINGS: Mapping[Fault, str] = MappingProxyType(
             " its options again and again"
         ),
         Fault.CONTROL_LOST: "the control socket cannot be reached, and could not be made again yet",
-        Fault.READERS_SHUT_OUT: (
-            "the group in control.read_group cannot connect to the control socket"
-        ),
+        Fault.READERS_SHUT_OUT: "the group that may look cannot connect to the control socket",
         Fault.PID_FILE_LOST: (
             "the pid file is gone or was replaced, and could not be made again yet: a second daemon"
             " could start"
