@@ -499,6 +499,7 @@ class Fault(enum.StrEnum):
     CRASH_LOOP = "crash_loop"
     LISTENER_BROKEN = "listener_broken"
     CONTROL_LOST = "control_lost"
+    READERS_SHUT_OUT = "readers_shut_out"
     PID_FILE_LOST = "pid_file_lost"
     LOG_FAILED = "log_failed"
     LOG_FILE_LOST = "log_file_lost"
@@ -517,6 +518,7 @@ FAULT_MEANINGS: Mapping[Fault, str] = MappingProxyType(
             " its options again and again"
         ),
         Fault.CONTROL_LOST: "the control socket cannot be reached, and could not be made again yet",
+        Fault.READERS_SHUT_OUT: "the group that may look cannot connect to the control socket",
         Fault.PID_FILE_LOST: (
             "the pid file is gone or was replaced, and could not be made again yet: a second daemon"
             " could start"

@@ -20,6 +20,7 @@ import pytest
 from tests.support import clients, faults, loads, procs
 from tests.support.fork_server import ForkServer
 from tests.support.launch import Launch
+from tests.support.memory_sink import MemorySink
 from tests.support.operating import (
     another_listens_at,
     ask,
@@ -32,15 +33,18 @@ from tests.support.operating import (
     send_request,
     status,
 )
+from tests.support.runtimes import running
 from tests.support.waiting import holds, until
 from unpd.config.control import ReadGroup
 from unpd.control import server
 from unpd.control.callers import Callers
 from unpd.control.server import ControlServer
-from unpd.errors import CannotCreateError
 from unpd.kernel import sockets
 from unpd.kernel.credentials import Credentials
+from unpd.logs import Log
 from unpd.loop import Loop
+from unpd.master.mending import look_at_readers
+from unpd.names import Fault
 
 NO_VERB = (
     "the verb must be one of stop, reload, status, workers, listeners, events, wait, deny,"
@@ -168,7 +172,7 @@ def test_a_process_from_before_the_daemon_may_ask(launch: Launch, tmp_path: Path
     )
     go.touch()
     until(answer.exists, 20.0, "the watcher's answer")
-    assert answer.read_text().startswith("reloaded: generation 2\n")
+    assert "reloaded: generation 2\n" in answer.read_text()
     unpd.metric_becomes(1, "unpd_unknown_children_reaped_total")
 
 
@@ -483,26 +487,71 @@ def test_processes_that_may_only_look_leave_room_for_an_administrator(
         assert read_answer(root)["ok"] is True
 
 
-def test_without_access_control_lists_the_group_is_refused_in_a_sentence(
+def test_without_access_control_lists_only_the_group_is_shut_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At the start the daemon does not start; a reload is told why the group cannot
-    connect. No file is left.
+    """At a start, after a reload and in a new socket alike: the others can connect, and
+    a sentence says why the group cannot. It is let in as soon as that can be done.
     """
-    path = tmp_path / "control.sock"
+    path, lacking, admitted = tmp_path / "control.sock", [True], []
 
-    def refuse(sock: socket.socket, inode: int, gid: int | None) -> None:
-        if gid is not None:
+    def admit(sock: socket.socket, inode: int, gid: int | None) -> None:
+        if gid is not None and lacking:
+            raise OSError(errno.ENOTSUP, "not supported")
+        admitted.append(gid)
+
+    monkeypatch.setattr(sockets, "admit_group", admit)
+    sentence = "its file system has no access control lists, which control.read_group needs"
+    loop = Loop()
+    with contextlib.closing(server_for(path, loop, READERS)) as listener:
+        assert listener.shut_out == sentence
+        listener.let_look(None)
+        assert listener.shut_out == ""
+        listener.let_look(READERS)
+        assert listener.shut_out == sentence
+        path.unlink()
+        repair = listener.mend()
+        assert repair is not None
+        assert (repair.remade, listener.shut_out) == (True, sentence)
+        with contextlib.closing(send_request(path, verb="status")) as sock:
+            for _ in range(2):
+                loop.turn(0.1)
+            assert read_answer(sock)["ok"] is True
+        assert listener.mend() is None
+        assert admitted == [None]
+        lacking.clear()
+        assert listener.mend() is None
+        assert (listener.shut_out, admitted) == ("", [None, READERS.gid])
+
+
+def test_a_group_that_is_shut_out_is_a_fault_that_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until the group is let in, and with one line in the log for each."""
+    lacking, shown = [True], MemorySink()
+
+    def admit(sock: socket.socket, inode: int, gid: int | None) -> None:
+        if lacking:
             raise OSError(errno.ENOTSUP, "not supported")
 
-    monkeypatch.setattr(sockets, "admit_group", refuse)
-    sentence = "its file system has no access control lists, which control.read_group needs"
-    with pytest.raises(CannotCreateError, match=sentence):
-        server_for(path, Loop(), READERS)
-    assert not path.exists()
-    listener = server_for(path, Loop())
-    assert listener.let_look(READERS) == sentence
-    listener.close()
+    monkeypatch.setattr(sockets, "admit_group", admit)
+    text = f'[control]\nread_group = "4242"\n[services.echo]\nlisten = ["unix://{tmp_path}/e"]\n'
+    log = Log(shown.sink, "info", "json")
+    with running(f"[metrics]\nlisten = false\n{text}", log) as runtime:
+        runtime.control = server_for(tmp_path / "control.sock", runtime.loop, READERS)
+        with contextlib.closing(runtime.control):
+            for _ in range(2):
+                look_at_readers(runtime)
+            (fault,) = runtime.faults.items()
+            assert fault[0] == (Fault.READERS_SHUT_OUT, runtime.control.path)
+            assert 'the group "4242" (control.read_group) cannot connect' in fault[1]
+            lacking.clear()
+            runtime.control.mend()
+            for _ in range(2):
+                look_at_readers(runtime)
+            assert runtime.faults == {}
+    names = [json.loads(line)["event"] for line in shown.lines]
+    assert names == ["control.readers_shut_out", "control.readers"]
 
 
 # the two sides together

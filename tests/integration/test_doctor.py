@@ -1,21 +1,32 @@
 """``unpd doctor`` on this host, and the facts that it asks the kernel for."""
 
 import contextlib
+import errno
 import json
 import os
+import signal
 import socket
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.support import ROOT
 from tests.support.configs import compose
 from tests.support.launch import Launch
 from tests.support.ports import free_port
 from unpd.cli.dispatch import run_command
 from unpd.cli.doctor import process_facts
+from unpd.cli.doctor.as_daemon import NO_ANSWER, told_by_child
+from unpd.cli.doctor.facts import UnknownFactError
 from unpd.cli.doctor.report import FIELDS
 from unpd.control.answer_fields import mismatch
+from unpd.control.protocol import encode_answer
+from unpd.kernel import likeness
 from unpd.kernel.clock import clock
 from unpd.kernel.socket_diag import BoundSocket, bound_sockets
 from unpd.names import ExitCode
@@ -62,7 +73,9 @@ def test_the_kernel_lists_a_listener_with_its_queue_and_its_drops(
         late.setblocking(False)
         late.connect_ex(address)
         assert listed(sock).drops >= 1
-        assert process_facts.holder(found.inode).startswith(f"process {os.getpid()} (")
+        holder = process_facts.holder(found.inode)
+        assert holder is not None
+        assert holder.pid == os.getpid()
 
 
 def test_the_kernel_lists_a_socket_of_datagrams() -> None:
@@ -106,12 +119,119 @@ def test_the_doctor_names_the_process_that_holds_a_port(
 
 
 def test_the_doctor_needs_no_daemon(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """It says so, and makes the checks of the host."""
+    """It says so, and makes the checks of the host; its exit code is that of its
+    findings.
+    """
     config = tmp_path / "unpd.toml"
     listen = f'listen = ["tcp://127.0.0.1:{free_port()}"]\n'
     config.write_text(compose(f"[services.echo]\n{listen}", tmp_path))
-    code = run_command(["doctor", "--config", str(config)])
-    shown = capsys.readouterr().out
-    assert code in (ExitCode.DONE, ExitCode.DEGRADED)
-    assert " checks without a daemon: " in shown
-    assert "ports: " not in shown
+    code = run_command(["doctor", "--json", "--config", str(config)])
+    report = json.loads(capsys.readouterr().out)
+    faults = [one for one in report["findings"] if not one["note"]]
+    assert code == (ExitCode.DEGRADED if faults else ExitCode.DONE)
+    assert report["daemon"] is None
+    assert "ports" not in {one["check"] for one in report["findings"]}
+
+
+def run_doctor(*args: str, **how: Any) -> dict[str, Any]:
+    """The report of the command in a process of its own."""
+    command = (sys.executable, "-P", "-m", "unpd", "doctor", "--json", *args)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False, **how
+    )
+    assert ended.returncode in (ExitCode.DONE, ExitCode.DEGRADED), ended.stderr
+    report: dict[str, Any] = json.loads(ended.stdout)
+    return report
+
+
+def test_a_program_in_the_working_directory_is_never_run(launch: Launch, tmp_path: Path) -> None:
+    """Also where another user has put an unpd there. The places of the daemon are tried
+    all the same.
+    """
+    hostile = tmp_path / "here/unpd"
+    hostile.mkdir(parents=True)
+    for name in ("__init__.py", "__main__.py"):
+        (hostile / name).write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
+    unpd = launch(ECHO)
+    lines = unpd.config_path.read_text()
+    listen = f'listen = ["unix://{tmp_path}/none/discard"]'
+    unpd.config_path.write_text(f"{lines}\n[services.discard]\n{listen}\n")
+    report = run_doctor("--config", str(unpd.config_path), cwd=hostile.parent)
+    assert report["daemon"] == unpd.pid
+    (finding,) = [one for one in report["findings"] if one["check"] == "usable"]
+    assert f"there is no directory {tmp_path}/none" in finding["problem"]
+    assert not (tmp_path / "ran").exists()
+
+
+def test_what_the_child_cannot_tell_is_unknown() -> None:
+    """It may lack the rights, fail, die, say nonsense, or never end."""
+
+    def refused() -> tuple[str, ...]:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    def foreign() -> tuple[str, ...]:
+        raise likeness.ForeignError("it lives elsewhere")
+
+    def dead() -> tuple[str, ...]:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return ()
+
+    def hung() -> tuple[str, ...]:
+        signal.pause()
+        return ()
+
+    children = Path(f"/proc/self/task/{os.getpid()}/children")
+    before = children.read_text()
+    assert told_by_child(lambda: ("a", "b\u00e9")) == ("a", "b\u00e9")
+    for work, reason in (
+        (refused, "cannot be taken: Operation not permitted"),
+        (foreign, "it lives elsewhere"),
+        (dead, NO_ANSWER),
+    ):
+        with pytest.raises(UnknownFactError, match=reason):
+            told_by_child(work)
+    with pytest.raises(UnknownFactError, match=NO_ANSWER):
+        told_by_child(hung, patience_s=0.05)
+    assert children.read_text() == before
+
+
+def test_a_daemon_that_refuses_this_user_is_not_known(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Then its own ports are not taken for those of another process. The daemon that is
+    meant can be named by its control socket.
+    """
+    config, control = tmp_path / "unpd.toml", tmp_path / "refusing.sock"
+    with listening(socket.AF_INET, "127.0.0.1", 5) as held, socket.socket(socket.AF_UNIX) as sock:
+        port = held.getsockname()[1]
+        config.write_text(
+            compose(f'[services.echo]\nlisten = ["tcp://127.0.0.1:{port}"]\n', tmp_path)
+        )
+        sock.bind(str(control))
+        sock.listen()
+        with answering(sock, encode_answer(ok=False, reason="you may not ask")):
+            run_command(["doctor", "--json", "--config", str(config), "--control", str(control)])
+        report = json.loads(capsys.readouterr().out)
+    unknown = {one["check"]: one["reason"] for one in report["not_checked"]}
+    assert unknown["daemon"] == "you may not ask"
+    assert {"ports", "drops", "queue", "usable"} <= unknown.keys()
+    assert "ports" not in {one["check"] for one in report["findings"]}
+
+
+@contextlib.contextmanager
+def answering(listener: socket.socket, answer: bytes) -> Iterator[None]:
+    """Give one client this answer."""
+
+    def serve() -> None:
+        sock, _ = listener.accept()
+        with sock:
+            sock.recv(65536)
+            sock.sendall(answer)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()

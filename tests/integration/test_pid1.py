@@ -61,7 +61,7 @@ def test_an_orphan_of_an_administrator_is_obeyed(launch: Launch, tmp_path: Path)
     command = f"sleep 0.5; exec {sys.executable} -m unpd reload --control {unpd.control}"
     beside(unpd, f"sh -c '{command}' > {answer} 2>&1 &")
     until(lambda: answer.read_text().endswith("\n"), 20.0, "an answer")
-    assert answer.read_text().startswith("reloaded: generation 2\n")
+    assert "reloaded: generation 2\n" in answer.read_text()
 
 
 @pytest.mark.parametrize("number", [Signals.SIGTERM, Signals.SIGINT, Signals.SIGQUIT])

@@ -2,8 +2,10 @@
 scoreboard.
 """
 
+import errno
 import gc
 import os
+import resource
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.memory_sink import MemorySink
+from tests.support.ports import free_port
 from tests.support.runtimes import running
 from unpd import logs
 from unpd.config.host import this_host
@@ -18,10 +21,10 @@ from unpd.config.load import loads
 from unpd.control.answer_fields import mismatch
 from unpd.control.reload_fields import PREVIEW
 from unpd.control.verb import VerbError
-from unpd.core.model import Child, Slot, State
+from unpd.core.model import Child, Scale, Slot, State
 from unpd.master.children.kinds import wanted_children
 from unpd.master.reload_preview import preview
-from unpd.names import ChildKind, ChildPhase
+from unpd.names import ChildKind, ChildPhase, MasterPhase
 
 CONFIG = """
 [metrics]
@@ -39,12 +42,19 @@ listen = ["unix://{path}/more", "tcp://127.0.0.1:0"]
 """
 
 
-def previewed(tmp_path: Path, new: str, *, every_pool: bool = False) -> dict[str, Any]:
-    """The preview of a change from CONFIG to ``new``, with two workers."""
+def previewed(
+    tmp_path: Path, new: str, *, every_pool: bool = False, scale: Scale | None = None
+) -> dict[str, Any]:
+    """The preview of a change from CONFIG to ``new``, with two workers, or with as many
+    as an operator wants.
+    """
     log = logs.Log(MemorySink().sink, "info", "text")
     with running(CONFIG.format(path=tmp_path), log) as runtime:
         runtime.load = lambda: loads(new.format(path=tmp_path), this_host())
         state = State(wanted_children(runtime.deployment))
+        if scale:
+            state.scales = {"default": scale}
+            state.wanted = state.wanted.with_workers("default", scale.workers)
         for birth in (1, 2):
             slot = Slot(ChildKind.WORKER, "default", birth - 1)
             state.children[birth] = Child(birth, slot, 1, ChildPhase.READY, born_at=0.0)
@@ -112,3 +122,69 @@ def test_a_faulty_file_is_refused_with_every_reason(tmp_path: Path) -> None:
         state = State(wanted_children(runtime.deployment))
         with pytest.raises(VerbError, match=r"echo\.backlog.*\n.*echo\.keepalive"):
             preview(runtime, state, every_pool=False)
+
+
+@pytest.mark.parametrize(
+    ("new", "outcome"), [(CONFIG, "unchanged"), (CONFIG.replace("= 2", "= 3"), "resized")]
+)
+def test_the_number_of_workers_that_an_operator_wants_is_kept(
+    tmp_path: Path, new: str, outcome: str
+) -> None:
+    """As a reload keeps it, unless the file has another number now."""
+    found = previewed(tmp_path, new, scale=Scale(workers=1, configured=2))
+    assert [pool["outcome"] for pool in found["pools"]] == [outcome]
+
+
+@pytest.mark.parametrize(
+    "listen",
+    [
+        ["tcp://127.0.0.1:0", "tcp://127.0.0.1:0"],
+        ["tcp://[::]:{port}", "tcp://0.0.0.0:{port}"],
+    ],
+    ids=["two-free-ports", "both-families"],
+)
+def test_planned_listeners_do_not_stand_in_each_others_way(
+    tmp_path: Path, listen: list[str]
+) -> None:
+    """What a reload opens, its preview takes."""
+    port = free_port()
+    addresses = [address.format(port=port) for address in listen]
+    more = f"[services.more]\ntype = 'echo'\nipv6_only = true\nlisten = {addresses}\n"
+    assert previewed(tmp_path, CONFIG + more)["listeners_opened"] == [*dict.fromkeys(addresses)]
+
+
+def test_without_a_free_descriptor_a_preview_is_refused(tmp_path: Path) -> None:
+    """In a sentence, and what it has opened until then is closed: a question must not
+    end the master.
+    """
+    log = logs.Log(MemorySink().sink, "info", "text")
+    with running(CONFIG.format(path=tmp_path), log) as runtime:
+        loaded = loads((CONFIG + MORE).format(path=tmp_path), this_host())
+        runtime.load = lambda: loaded
+        state = State(wanted_children(runtime.deployment))
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        gc.collect()
+        free = os.dup(0)  # the lowest free number
+        os.close(free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free + 1, limits[1]))
+        try:
+            with pytest.raises(VerbError, match=f"127.0.0.1:0: {os.strerror(errno.EMFILE)}"):
+                preview(runtime, state, every_pool=False)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        again = os.dup(0)
+        os.close(again)
+        assert again == free
+        assert preview(runtime, state, every_pool=False)["listeners_opened"]
+
+
+def test_a_daemon_that_stops_reloads_no_more(tmp_path: Path) -> None:
+    """The reason is that of a reload, and the answer has the fields of a preview."""
+    log = logs.Log(MemorySink().sink, "info", "text")
+    with running(CONFIG.format(path=tmp_path), log) as runtime:
+        state = State(wanted_children(runtime.deployment), phase=MasterPhase.STOPPING)
+        with pytest.raises(VerbError, match="the daemon is stopping") as caught:
+            preview(runtime, state, every_pool=False)
+    found = caught.value.fields["preview"]
+    assert mismatch(found, PREVIEW) == ""
+    assert (found["result"], found["reason"]) == ("refused", "the daemon is stopping")

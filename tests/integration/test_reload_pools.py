@@ -181,10 +181,10 @@ def test_reload_all_replaces_every_process(launch: Launch) -> None:
         done = unpd.run("reload", "--all", "--control", str(unpd.control))
         assert done.returncode == 0
         assert without_log(done.stdout.decode())[0] == [
-            "reloaded: generation 2",
             "exporter: respawned with 1 process, generation 2",
             "pool default: respawned with 2 workers, generation 2",
             "pool slow: respawned with 1 worker, generation 2",
+            "reloaded: generation 2",
         ]
         wait_replaced(unpd, set(before))
         assert sorted(places(unpd).values()) == sorted(before.values())
@@ -263,12 +263,12 @@ def test_a_reload_tells_what_it_has_changed(launch: Launch) -> None:
     new = bound_address(unpd, "new")
     assert any(" reload.succeeded generation=2 " in line for line in log), done
     assert told == [
-        "reloaded: generation 2",
         "exporter: respawned with 1 process, generation 2",
         "pool slow: respawned with 1 worker, generation 2",
         "pool default: unchanged",
         "services: added new; removed daytime",
         f"listeners: opened {new}; closed {old}",
+        "reloaded: generation 2",
     ]
     line = unpd.wait_event("reload.succeeded", generation=2).fields
     assert (line["replaced"], line["resized"], line["removed"]) == ("exporter, slow", "", "")
@@ -318,11 +318,28 @@ def test_a_dry_run_tells_what_a_reload_would_change_and_changes_nothing(launch: 
         "unpd: reload would fail: log.format cannot be changed by a reload: restart unpd\n",
     )
     reconfigure(unpd, b"[services.echo]\nlisten = 7\n")
-    refused = unpd.run(*dry_run)
+    refused = unpd.run(*dry_run, "--json")
     assert refused.returncode == 1
     assert b"unpd: reload would fail: " in refused.stderr
-    assert b"unpd.toml:2: services.echo.listen: must be" in refused.stderr
+    sentence = "unpd.toml:2: services.echo.listen: must be"
+    assert sentence in refused.stderr.decode()
+    shown = json.loads(refused.stdout)
+    assert mismatch(shown, PREVIEW) == ""
+    assert (shown["result"], shown["keys"]) == ("refused", [])
+    assert sentence in shown["reason"]
     assert unpd.log_events("control.asked") == []
+
+
+def test_a_request_that_begins_no_reload_has_no_result(launch: Launch) -> None:
+    """A daemon of another configuration refuses it: only standard error says why."""
+    unpd, other = launch(ECHO), launch(ECHO)
+    control = f'control = "{other.control}"'
+    text = other.config_path.read_text()
+    other.config_path.write_text(text.replace(control, f'control = "{unpd.control}"'))
+    for options in ((), ("--dry-run",)):
+        done = unpd.run("reload", *options, "--json", "--config", str(other.config_path))
+        assert (done.returncode, done.stdout) == (1, b"")
+        assert b"runs with the configuration" in done.stderr
 
 
 def bound_address(unpd: Unpd, service: str) -> str:

@@ -90,7 +90,7 @@ def test_a_reload_works_in_a_detached_daemon(launch: Launch) -> None:
     """
     unpd = launch(ECHO, detached=True)
     done = unpd.run("reload", "--config", unpd.config_path.name)
-    assert done.stdout.startswith(b"reloaded: generation 2\n")
+    assert b"reloaded: generation 2\n" in done.stdout
 
 
 def test_an_address_in_use_is_reported(tmp_path: Path) -> None:

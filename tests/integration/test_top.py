@@ -21,14 +21,19 @@ from tests.support.waiting import until
 from tests.support.watched import Watched, watching
 from tests.unit.control.test_status_fields import example
 from unpd.cli.top.answers import Answer, Answers
-from unpd.cli.top.asking import Asker
+from unpd.cli.top.columns import make_tables
 from unpd.cli.top.layout import Size, page
 from unpd.cli.top.painting import painted
-from unpd.cli.top.tables import make_tables
+from unpd.cli.top.polling import Asker
 from unpd.cli.top.view import View, followed, pressed
+from unpd.control.client import unanswered
 from unpd.control.protocol import Request, encode_answer
 from unpd.errors import PrivilegeError
 
+NOT_RUNNING = "unpd is not running, or its control socket is another one: no process listens on"
+OTHER_VERSION = (
+    "the daemon's answer has no usable field {}: the daemon may be of another version of unpd"
+)
 ECHO = """
 [daemon]
 control = "{}"
@@ -82,7 +87,7 @@ def test_the_screen_lives_with_the_daemon(launch: Launch, tmp_path: Path) -> Non
         screen.wait("generation 2")
         unpd.signal(SIGTERM)
         unpd.wait_exit()
-        screen.wait("^no daemon listens on")
+        screen.wait("^unpd is not running")
         again = launch(config)
         screen.wait(rf"pid {again.pid}$")
         screen.type("q")
@@ -97,14 +102,14 @@ def fits(lines: list[str], width: int, height: int) -> bool:
 def test_ctrl_z_gives_the_terminal_back(tmp_path: Path) -> None:
     """While top is stopped, its terminal is as it was; then it draws again."""
     with watching(tmp_path / "none.sock") as screen:
-        screen.wait("^no daemon listens on")
+        screen.wait("^unpd is not running")
         screen.type("\x1a")
         until(lambda: state(screen) == "T", 30.0, "the stop")
         assert screen.said.endswith("\x1b[?25h\x1b[?1049l")
         assert screen.modes_now() == screen.modes
         before = len(screen.said)
         screen.process.send_signal(SIGCONT)
-        until(lambda: "no daemon" in screen.said[before:], 30.0, "the screen anew")
+        until(lambda: "unpd is not running" in screen.said[before:], 30.0, "the screen anew")
         screen.type("q")
         left(screen)
 
@@ -119,7 +124,7 @@ def state(watched: Watched) -> str:
 def test_a_signal_leaves_the_terminal_as_it_was(tmp_path: Path, end: str | Signals) -> None:
     """Also Ctrl-C, and where no daemon has ever answered."""
     with watching(tmp_path / "none.sock") as screen:
-        screen.wait("^no daemon listens on")
+        screen.wait("^unpd is not running")
         if isinstance(end, str):
             screen.type(end)
         else:
@@ -165,7 +170,7 @@ def test_plain_text_goes_on_until_its_reader_goes(launch: Launch, tmp_path: Path
 def test_once_fails_without_a_daemon(tmp_path: Path) -> None:
     """With one sentence."""
     done = run("top", "--once", "--control", str(tmp_path / "none.sock"))
-    sentence = f"unpd: no daemon listens on {tmp_path / 'none.sock'}\n"
+    sentence = f"unpd: {NOT_RUNNING} {tmp_path / 'none.sock'}\n"
     assert (done.returncode, done.stderr) == (1, sentence)
 
 
@@ -321,16 +326,16 @@ def test_an_answer_may_come_in_pieces(faulty: Faulty) -> None:
 @pytest.mark.parametrize(
     ("pieces", "sentence"),
     [
-        ((), "the daemon broke off: it stops, or has too many such clients"),
-        ((told()[:-1],), "the daemon broke off: it stops, or has too many such clients"),
+        ((), str(unanswered())),
+        ((told()[:-1],), str(unanswered())),
         (
             (b"nonsense\n",),
             "the daemon's answer is not a line of JSON",
         ),
-        ((encode_answer(ok=False, reason="not you"),), "the daemon refuses: not you"),
+        ((encode_answer(ok=False, reason="not you"),), "not you"),
         (
             (told(children=7),),
-            "the answer has no usable field children: another version of unpd answers",
+            OTHER_VERSION.format("children"),
         ),
         (
             (b"x" * (1 << 16),) * 80,
@@ -352,7 +357,7 @@ def test_trouble_is_a_sentence(faulty: Faulty, pieces: tuple[bytes, ...], senten
 def test_a_daemon_that_comes_back_is_found(faulty: Faulty) -> None:
     """At the same path."""
     assert not faulty.turn()
-    assert faulty.asker.trouble == f"no daemon listens on {faulty.path}"
+    assert faulty.asker.trouble == f"{NOT_RUNNING} {faulty.path}"
     faulty.listen()
     assert faulty.answer(told()) == ""
 
@@ -363,7 +368,8 @@ def test_a_full_queue_is_trouble_at_once(faulty: Faulty) -> None:
     with socket.socket(socket.AF_UNIX) as first:
         first.connect(str(faulty.path))
         assert not faulty.turn()
-    assert faulty.asker.trouble == "the daemon does not take connections: it is stopped or hung"
+    sentence = f"unpd takes no connections on {faulty.path}: it is stopped or hung"
+    assert faulty.asker.trouble == sentence
 
 
 @faults.requires_root
@@ -374,7 +380,23 @@ def test_a_user_without_the_right_is_told_so(public: Path) -> None:
         daemon.path.chmod(0o600)
         os.seteuid(65534)
         try:
-            with pytest.raises(PrivilegeError, match="this user may not use the control socket"):
+            with pytest.raises(PrivilegeError, match="user nobody may not use the control socket"):
                 daemon.turn()
         finally:
             os.seteuid(0)
+
+
+@faults.requires_root
+def test_a_right_that_is_lost_after_an_answer_may_come_back(public: Path) -> None:
+    """While a daemon is started anew, its socket has other rights for a moment."""
+    with contextlib.closing(Faulty(public / "control.sock")) as daemon:
+        daemon.listen()
+        assert daemon.answer(told()) == ""
+        daemon.path.chmod(0o600)
+        os.seteuid(65534)
+        try:
+            until(lambda: not daemon.turn() and daemon.asker.trouble, 10.0, "the trouble")
+        finally:
+            os.seteuid(0)
+        assert "user nobody may not use the control socket" in daemon.asker.trouble
+        assert daemon.answer(told()) == ""

@@ -178,6 +178,7 @@ VALUES: Mapping[str, tuple[str, ...]] = {
         "crash_loop",
         "listener_broken",
         "control_lost",
+        "readers_shut_out",
         "pid_file_lost",
         "log_failed",
         "log_file_lost",

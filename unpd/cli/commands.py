@@ -66,8 +66,9 @@ def serve(
     log = boot.open_log(loaded.config, identity)
     log.event("config.loaded", source=loaded.source, drop_ins=loaded.drop_ins)
     try:
-        # A reload looks up no account: user and group cannot change, and the user
-        # database may be at the other end of a network.
+        # A reload looks up no account of daemon.user and daemon.group, which cannot
+        # change, nor of programs: the user database may be at the other end of a
+        # network. Names in access rules and in control.read_group it does look up.
         host = replace(this_host(path), check_accounts=False, children=identity)
         return boot.serve(loaded, lambda: load_path(path, host), identity, log, starter)
     except UnpdError as error:
@@ -91,14 +92,21 @@ def check(args: argparse.Namespace) -> int:
         _become_daemon_user(args)
     loaded = load_path(path, replace(this_host(path), check_interfaces=True))
     if as_daemon:
-        identity = boot.identity_for(loaded)
-        owner = (identity.uid, identity.gid) if identity else None
-        if problems := places.unusable(loaded.config, loaded.source, owner):
-            raise ConfigError(problems)
+        refuse_unusable(loaded)
     for warning in loaded.warnings:
         complain(warning, name="warning: ")
     shown = show(effective(loaded.config) if args.show else _verdict(loaded))
     return ExitCode.DONE if shown else ExitCode.FAILED
+
+
+def refuse_unusable(loaded: Loaded) -> None:
+    """ConfigError if this process could not use a place that the configuration needs.
+    PrivilegeError if it may not have the identity that this asks for.
+    """
+    identity = boot.identity_for(loaded)
+    owner = (identity.uid, identity.gid) if identity else None
+    if problems := places.unusable(loaded.config, loaded.source, owner):
+        raise ConfigError(problems)
 
 
 def _verdict(loaded: Loaded) -> str:

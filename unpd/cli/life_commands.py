@@ -15,7 +15,7 @@ from typing import Any
 from unpd.cli import events_text, preview_text, reload_text, status_text, workers_text
 from unpd.cli.asking import as_json, checked, connect, request_of
 from unpd.cli.output import complain, in_journal, show
-from unpd.control.answer_fields import SCHEMA
+from unpd.control.answer_fields import SCHEMA, mismatch
 from unpd.control.client import (
     ANSWER_TIMEOUT_S,
     BrokenOffError,
@@ -83,9 +83,16 @@ def reload(args: argparse.Namespace) -> int:
 
 
 def _not_reloaded(args: argparse.Namespace, error: RefusedError) -> int:
-    """Print why the daemon refuses, and what it logged meanwhile."""
-    if args.json and not args.dry_run:
-        show(as_json(reload_text.as_fields(error.answer)))
+    """Print why the daemon refuses, and what it logged meanwhile. A request that began
+    no reload, because this user may not or the daemon stops, has no result in JSON.
+    """
+    preview = error.answer.get("preview")
+    if args.json and args.dry_run:
+        if isinstance(preview, dict) and not mismatch(preview, PREVIEW):
+            show(as_json(preview))
+    elif args.json:
+        if "log" in error.answer:
+            show(as_json(reload_text.as_fields(error.answer)))
     elif not in_journal() and (lines := list(reload_text.log_lines(error.answer))):
         complain("\n".join(lines), name="")
     complain(f"reload {'would fail' if args.dry_run else 'failed'}: {error}")
@@ -94,10 +101,9 @@ def _not_reloaded(args: argparse.Namespace, error: RefusedError) -> int:
 
 def _previewed(args: argparse.Namespace, preview: dict[str, Any]) -> int:
     shown = show(as_json(preview) if args.json else preview_text.as_text(preview))
-    if preview["restart"]:
-        keys = ", ".join(preview["restart"])
-        complain(f"reload would fail: {keys} cannot be changed by a reload: restart unpd")
-    return ExitCode.DONE if shown and not preview["restart"] else ExitCode.FAILED
+    if preview["reason"]:
+        complain(f"reload would fail: {preview['reason']}")
+    return ExitCode.DONE if shown and not preview["reason"] else ExitCode.FAILED
 
 
 def status(args: argparse.Namespace) -> int:

@@ -185,8 +185,13 @@ def _add_doctor(commands: "_Commands[argparse.ArgumentParser]") -> None:
         ),
     )
     _add_config(doctor, "the configuration file (default: as for run)")
+    doctor.add_argument(
+        "--control",
+        metavar="PATH",
+        type=_path,
+        help="the control socket of the daemon (default: that of the configuration file)",
+    )
     doctor.add_argument("--json", action="store_true", help="print the report as JSON")
-    doctor.set_defaults(control=None)
 
 
 def _add_top(commands: "_Commands[argparse.ArgumentParser]") -> None:

@@ -8,7 +8,7 @@ MAX_LINES lines about keys, about pools and about processes, and a few more.
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from unpd.cli.reload_text import MAX_LINES, listed, pool_lines
+from unpd.cli.reload_text import MAX_LINES, key_lines, listed, pool_lines
 from unpd.figures import span_text
 from unpd.names import kind_words
 
@@ -27,7 +27,7 @@ def as_text(preview: Values) -> str:
     and the processes that would be replaced.
     """
     differs = [
-        *_bounded("keys", list(_keys(preview["keys"]))),
+        *key_lines(preview["keys"], would="would "),
         *_names("services", preview, _CHANGES),
         *_names("listeners", preview, _LISTENERS),
         *_pools(preview["pools"]),
@@ -41,14 +41,6 @@ def _bounded(what: str, lines: Sequence[str]) -> Iterator[str]:
     yield from lines[:MAX_LINES]
     if (more := len(lines) - MAX_LINES) > 0:
         yield f"and {more} more {what}: see --json"
-
-
-def _keys(keys: Sequence[Values]) -> Iterator[str]:
-    for one in keys:
-        if one["before"] == one["after"]:
-            yield f"{one['key']}: {one['after'] or 'another value'} would change"
-        else:
-            yield f"{one['key']}: {one['before'] or 'nothing'} -> {one['after'] or 'nothing'}"
 
 
 def _names(what: str, preview: Values, verbs: Sequence[tuple[str, str]]) -> Iterator[str]:

@@ -2,7 +2,8 @@
 what the daemon logged meanwhile.
 
 Called by the commands with the answer of the daemon. Pure. Raises nothing. The text
-has at most MAX_LINES lines about pools, MAX_LOG_LINES of the log, and four more.
+has at most MAX_LINES lines about keys, as many about pools, MAX_LOG_LINES of the log,
+and some more.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,16 +24,31 @@ Values = dict[str, Any]
 
 
 def as_text(answer: Values, *, with_log: bool = False) -> str:
-    """Return the generation, then what became of each pool, then the services and the
-    listeners that came or went, then the log. A daemon of another version may tell the
-    first only.
+    """Return what was changed: the keys, then what became of each pool, then the
+    services and the listeners that came or went; then the result with the generation,
+    and the log. A daemon of another version may tell the result only.
     """
-    first = f"reloaded: generation {answer.get('generation', 'unknown')}"
+    result = f"reloaded: generation {answer.get('generation', 'unknown')}"
     changes: Any = answer.get("changes")
     if mismatch(changes, CHANGES):
-        return first
+        return result
     log = log_lines(answer) if with_log else ()
-    return "\n".join([first, *pool_lines(changes["pools"]), *_others(changes), *log])
+    changed = [*key_lines(changes["keys"]), *pool_lines(changes["pools"]), *_others(changes)]
+    return "\n".join([*changed, result, *log])
+
+
+def key_lines(keys: Sequence[Values], *, would: str = "") -> Iterator[str]:
+    """Yield the first keys with both values, and how many more there are. ``would``:
+    what stands before the verb of a change that was not made.
+    """
+    verb = f"{would}change" if would else "changed"
+    for one in keys[:MAX_LINES]:
+        if one["before"] == one["after"]:
+            yield f"{one['key']}: {one['after'] or 'another value'} {verb}"
+        else:
+            yield f"{one['key']}: {one['before'] or 'nothing'} -> {one['after'] or 'nothing'}"
+    if (more := len(keys) - MAX_LINES) > 0:
+        yield f"and {more} more keys: see --json"
 
 
 def as_fields(answer: Mapping[str, Any]) -> Values:

@@ -96,6 +96,7 @@ def check(
     _check_workers(config, written_pools, host, findings)
     check_kernel_limits(config, len(listeners), host, findings)
     check_source_room(config, findings)
+    _check_readers(config, host, findings)
     if host.check_accounts:
         _check_accounts(config, findings)
         _check_root(config, host, findings)
@@ -112,6 +113,17 @@ def _check_accounts(config: Config, findings: Findings) -> None:
     if daemon.group is not None and not privileges.has_group(daemon.group):
         findings.error(
             ("daemon", "group"), f"there is no group {quoted(daemon.group)} on this system"
+        )
+
+
+def _check_readers(config: Config, host: Host, findings: Findings) -> None:
+    """Warn where the members of the group that may look can do everything."""
+    readers = config.control.read_group
+    if readers is not None and readers.gid == host.gid:
+        findings.warning(
+            ("control", "read_group"),
+            f"{quoted(readers.name)} is the group of the control socket too, whose members may use"
+            " every command: name another group",
         )
 
 

@@ -1,7 +1,8 @@
 """The table ``[control]``: which group may look at the daemon over the control socket.
 
 The group is looked up with the load, as those of access lists are: an unknown one
-refuses the configuration, and nobody has to look it up later. Used by
+refuses the configuration, and nobody has to look it up later. A reload looks it up
+again, in the thread of the master; a number needs no look-up. Used by
 :mod:`unpd.config.schema` and by the control socket. Calls the group database. The
 validator raises ValueError with one sentence, which pydantic collects.
 """
@@ -16,7 +17,7 @@ from unpd.config.section import Section
 from unpd.errors import quoted
 from unpd.libraries import BeforeValidator, Field
 
-GROUP = 'the name or the number of a group, such as "adm", or "" for none'
+GROUP = 'the name or the number of a group as a string, such as "adm" or "4", or "" for none'
 _NAME = re.compile(r"[^\s:/\x00-\x1f\x7f]{1,256}")
 """As that of the key daemon.group."""
 

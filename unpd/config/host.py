@@ -38,6 +38,8 @@ class Host:
     runtime_dir: str
     somaxconn: int | None
     cpus: int
+    gid: int | None = None
+    """The group of this process, which the control socket gets; None: not known."""
     open_files: int | None = None
     """How many descriptors a process of this user may have at most (RLIMIT_NOFILE, the
     hard limit: the daemon raises the soft one); None if there is no such limit.
@@ -47,8 +49,9 @@ class Host:
     tells_load: bool = True
     """Whether the load average can be read."""
     check_accounts: bool = False
-    """Whether the checks look up users and groups. A running master does not: it must
-    not wait for a user database on the network.
+    """Whether the checks look up the users and groups of the daemon and of programs. A
+    running master does not: the user database may be at the other end of a network.
+    Names in access rules and in control.read_group every load looks up.
     """
     drops_to: str = "nobody"
     """The user that the children of root become by default."""
@@ -86,6 +89,7 @@ def this_host(config: Path | None = None) -> Host:
         runtime_dir(_outside(uid), os.environ, instance=instance_of(config)),
         read_somaxconn(SOMAXCONN),
         usable_cpus(),
+        gid=os.getegid(),
         open_files=descriptor_limit(),
         pressures=frozenset(filter(_tells_pressure, Resource)),
         tells_load=_tells_load(),

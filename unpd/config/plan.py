@@ -36,6 +36,11 @@ def restart_needed(old: Config, new: Config) -> tuple[str, ...]:
     )
 
 
+def why_restart(keys: tuple[str, ...]) -> str:
+    """Why a reload that changes these keys is refused; "" for none."""
+    return f"{', '.join(keys)} cannot be changed by a reload: restart unpd" if keys else ""
+
+
 def values_of(section: BaseModel) -> dict[str, Any]:
     """The values of a table of the configuration, by key, down to those of its own
     models, and what their private attributes hold, such as the content of a file. Two

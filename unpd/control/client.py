@@ -1,6 +1,7 @@
 """The asking end of the control socket: one request, and its answer.
 
-Called by the verbs of the command line; calls the protocol. Owns one connection.
+Called by the verbs of the command line; calls the protocol. Owns one connection. The
+sentences are also those of ``unpd top``, which waits for no answer.
 Errors: UnpdError in one sentence, for a daemon that cannot be reached, does not answer,
 breaks off, answers nonsense or refuses. An answer in parts is broken off where no line
 says that it is the last.
@@ -61,8 +62,48 @@ class BrokenOffError(UnpdError):
     """
 
 
+def unreachable(path: Path, error: OSError | ValueError) -> UnpdError:
+    """Why no connection can be made, as NotRunningError, PrivilegeError or another
+    UnpdError.
+    """
+    match error:
+        case FileNotFoundError() | ConnectionRefusedError() | NotADirectoryError():
+            return NotRunningError(
+                f"unpd is not running, or its control socket is another one: no process listens on"
+                f" {path}"
+            )
+        case PermissionError():
+            return PrivilegeError(
+                f"user {user_name(os.geteuid())} may not use the control socket {path}: ask as"
+                " root, as the user that unpd runs as, or, in order to look, as a member of the"
+                " group in control.read_group"
+            )
+    reason = getattr(error, "strerror", None) or error
+    return UnpdError(f"cannot reach unpd on {path}: {reason}")
+
+
+def unanswered() -> BrokenOffError:
+    """Why the connection has ended without an answer."""
+    return BrokenOffError(
+        "unpd closed the connection without an answer: it has ended, or has too many control"
+        " connections"
+    )
+
+
+def silence(path: Path, pid: int, *, changes: bool = False) -> SilentError:
+    """Why the daemon ``pid``, 0 if that is not known, has not answered. ``changes``: it
+    was asked to change something.
+    """
+    who = f"unpd (pid {pid})" if pid > 0 else "unpd"
+    later = "; it may still carry the request out when it goes on" if changes else ""
+    return SilentError(
+        f"{who} has not answered on {path} for {ANSWER_TIMEOUT_S:g} s: it is stopped (SIGSTOP) or"
+        f" hung{later}"
+    )
+
+
 @contextlib.contextmanager
-def _in_sentences() -> Iterator[None]:
+def in_sentences() -> Iterator[None]:
     """Raise every failure of a conversation as UnpdError."""
     try:
         yield
@@ -97,22 +138,10 @@ class ControlClient:
     def _connect(self, path: Path) -> None:
         try:
             self._sock.connect(str(path))
-        except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
-            raise NotRunningError(
-                f"unpd is not running, or its control socket is another one: no process listens on"
-                f" {path}"
-            ) from None
-        except PermissionError:
-            raise PrivilegeError(
-                f"user {user_name(os.geteuid())} may not use the control socket {path}: ask as"
-                " root, as the user that unpd runs as, or, in order to look, as a member of the"
-                " group in control.read_group"
-            ) from None
         except BlockingIOError:
             raise self._silence() from None
         except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise UnpdError(f"cannot reach unpd on {path}: {reason}") from error
+            raise unreachable(path, error) from error
 
     def daemon_pid(self) -> int:
         """Return the pid of the daemon as the kernel knows it; 0 if the daemon lives in
@@ -125,7 +154,7 @@ class ControlClient:
         reason, if it refuses; SilentError if it does not answer. ``fds``: a descriptor
         that goes with it, if any.
         """
-        with _in_sentences():
+        with in_sentences():
             self._send(request, fds)
             return self._read_answer(VERBS[request.verb])
 
@@ -133,7 +162,7 @@ class ControlClient:
         """Send the request, and yield the lines of its answer as they come. UnpdError
         as for :meth:`ask`, and if the daemon breaks the answer off.
         """
-        with _in_sentences():
+        with in_sentences():
             self._send(request)
             more = True
             while more:
@@ -178,10 +207,7 @@ class ControlClient:
             return BrokenOffError(
                 "unpd broke its answer off: it has ended, or this command has not read for too long"
             )
-        return BrokenOffError(
-            "unpd closed the connection without an answer: it has ended, or has too many control"
-            " connections"
-        )
+        return unanswered()
 
     def _probe_during(self, verb: Verb) -> None:
         try:
@@ -204,12 +230,7 @@ class ControlClient:
 
     def _silence(self, *, changes: bool = False) -> SilentError:
         pid = self.daemon_pid()  # 0 also where it never accepted
-        who = f"unpd (pid {pid})" if pid > 0 else "unpd"
-        later = "; it may still carry the request out when it goes on" if changes else ""
-        return SilentError(
-            f"{who} has not answered on {self._path} for {ANSWER_TIMEOUT_S:g} s: it is stopped"
-            f" (SIGSTOP) or hung{later}"
-        )
+        return silence(self._path, pid, changes=changes)
 
     def close(self) -> None:
         """Close the connection."""

@@ -12,7 +12,13 @@ _POOLS = (
     AnswerField("children", "integer", "How many processes of this kind it wants now."),
     AnswerField("generation", "integer", "The generation of the pool."),
 )
+_KEYS = (
+    AnswerField("key", "text", "The key, such as daemon.grace_s."),
+    AnswerField("before", "text", "Its value, as TOML; empty for none."),
+    AnswerField("after", "text", "The value in the file; empty for none."),
+)
 CHANGES = (
+    AnswerField("keys", "list", "The keys that differ.", fields=_KEYS),
     AnswerField("pools", "list", "The pools of the old and of the new file.", fields=_POOLS),
     AnswerField("services_added", "list", "The names of the services that were added."),
     AnswerField("services_removed", "list", "The names of those that were removed."),
@@ -34,12 +40,7 @@ RELOADED = (
     AnswerField("log", "list", "The lines that the main process logged meanwhile."),
     AnswerField("log_left_out", "integer", "How many lines of them are left out."),
 )
-"""What ``unpd reload --json`` prints."""
-_KEYS = (
-    AnswerField("key", "text", "The key, such as daemon.grace_s."),
-    AnswerField("before", "text", "Its value, as TOML; empty for none."),
-    AnswerField("after", "text", "The value in the file; empty for none."),
-)
+"""What ``unpd reload --json`` prints of a reload that has begun."""
 _REPLACED = (
     AnswerField("kind", "text", f"{' or '.join(ChildKind)}."),
     AnswerField("pool", "text", "The name of its pool."),
@@ -61,6 +62,17 @@ _REPLACED = (
 )
 PREVIEW = (
     AnswerField("schema", "integer", f"The number of this list of fields: {SCHEMA}."),
+    AnswerField(
+        "result",
+        "text",
+        f"{' or '.join(ReloadResult)}: what a reload would come to, as far as can be known.",
+    ),
+    AnswerField(
+        "reason",
+        "text",
+        "Why a reload would be refused, empty if it would not. After a refusal of the file the"
+        " lists that follow are empty, but for restart.",
+    ),
     AnswerField("generation", "integer", "The generation that serves now."),
     AnswerField("warnings", "list", "The warnings about the file."),
     AnswerField(
@@ -75,7 +87,7 @@ PREVIEW = (
     AnswerField("listeners_opened", "list", "The addresses that would be opened."),
     AnswerField("listeners_closed", "list", "The addresses that would be closed."),
     AnswerField("listeners_changed", "list", "The addresses with other options."),
-    AnswerField("pools", "list", "What would become of each pool.", fields=CHANGES[0].fields),
+    AnswerField("pools", "list", "What would become of each pool.", fields=_POOLS),
     AnswerField(
         "replaced", "list", "The processes that would be replaced or end.", fields=_REPLACED
     ),

@@ -13,7 +13,8 @@ none for PEER_TIMEOUT_S.
 
 The file's owner and mode (0660, the master's own user and group) say which processes
 may connect; with control.read_group so may the members of that group, by an access
-control list. :mod:`unpd.control.callers` decides which of them may ask for what.
+control list. Where that cannot be made, the daemon serves on without it, and the group
+is shut out. :mod:`unpd.control.callers` decides which of them may ask for what.
 """
 
 import contextlib
@@ -139,6 +140,8 @@ class ControlServer:
         refused: Callable[[Credentials, str], None],
     ) -> None:
         self.path = callers.path
+        self.shut_out = ""
+        """Why the group that may look cannot connect; "" if it can."""
         self._callers = callers
         try:
             self._sock, self._inode = self._make()
@@ -146,6 +149,7 @@ class ControlServer:
             raise CannotCreateError(
                 f"cannot make the control socket {self.path}: {_reason_of(error)}"
             ) from error
+        self._admit()
         self._loop, self._asked, self._refused = loop, asked, refused
         self._peers: dict[int, Peer] = {}
         self._next_number = 1
@@ -154,26 +158,22 @@ class ControlServer:
     def _make(self) -> tuple[socket.socket, int]:
         """Return a new socket, and the inode of its file. OSError."""
         sock = sockets.listen_unix(self.path, _OPTIONS)
-        inode = sockets.socket_inode(self.path)
-        readers = self._callers.readers
-        try:
-            sockets.admit_group(sock, inode, readers.gid if readers else None)
-        except OSError:
-            sockets.remove_path(sock, inode)
-            sock.close()
-            raise
-        return sock, inode
+        return sock, sockets.socket_inode(self.path)
 
-    def let_look(self, readers: ReadGroup | None) -> str:
-        """Let the members of this group look from now on, and of no other. Return why
-        they cannot connect, "" if they can.
+    def let_look(self, readers: ReadGroup | None) -> None:
+        """Let the members of this group look from now on, and of no other;
+        :attr:`shut_out` says why they cannot.
         """
         self._callers.readers = readers
+        self._admit()
+
+    def _admit(self) -> None:
+        readers = self._callers.readers
         try:
             sockets.admit_group(self._sock, self._inode, readers.gid if readers else None)
+            self.shut_out = ""
         except OSError as error:
-            return _reason_of(error)
-        return ""
+            self.shut_out = _reason_of(error)
 
     def _listen(self) -> None:
         self._loop.watch(self._sock.fileno(), select.EPOLLIN, self._accept)
@@ -355,11 +355,13 @@ class ControlServer:
     def mend(self) -> ControlRepair | None:
         """Make the socket again if its file was removed or replaced. None if clients
         can reach it. A file that belongs to another program stays. Called once a
-        second.
+        second. A group that is shut out is let in as soon as that can be done.
 
         Connections that are open go on. Those in the old socket's queue are lost.
         """
         if self._inode and sockets.socket_inode(self.path) == self._inode:
+            if self.shut_out:
+                self._admit()
             return None
         gone = not os.path.lexists(self.path)
         try:
@@ -369,6 +371,7 @@ class ControlServer:
         self._loop.forget(self._sock.fileno())
         self._sock.close()
         self._sock, self._inode = sock, inode
+        self._admit()
         self._listen()
         return ControlRepair(True, "its file was removed" if gone else "its file was replaced")
 

@@ -21,8 +21,12 @@ from typing import Any
 
 class VerbError(Exception):
     """The request names no verb, or gives a verb what it does not take; the text says
-    what would be right.
+    what would be right. ``fields``: what the answer has besides.
     """
+
+    def __init__(self, reason: str, **fields: Any) -> None:
+        super().__init__(reason)
+        self.fields = fields
 
 
 class Answered(enum.Enum):

@@ -74,11 +74,12 @@ class AnnounceReady:
 
 @dataclass(frozen=True, slots=True)
 class AnswerReload:
-    """Answer a control request: its reload has ended."""
+    """Answer a control request: its reload has ended, or will never begin."""
 
     request: int
     refused: str
     """The reason, or "" if the reload succeeded."""
+    began: bool = True
 
 
 @dataclass(frozen=True, slots=True)

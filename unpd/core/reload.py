@@ -39,6 +39,8 @@ killed, and for these to be reaped. A process in an uninterruptible call of the 
 is not reaped before that call returns, perhaps never.
 """
 
+STOPPING = "the daemon is stopping"
+"""Why a reload that is asked for during a stop is refused."""
 RELOADING = (MasterPhase.LOADING, MasterPhase.CUTTING, MasterPhase.PROVING)
 
 
@@ -78,7 +80,7 @@ def listeners_renewed(draft: Draft, event: ev.ListenersRenewed) -> None:
 def asked_during_stop(draft: Draft, event: ev.ReloadAsked) -> None:
     """Refuse the request: the daemon is stopping."""
     if event.request is not None:
-        draft.do(fx.AnswerReload(event.request, "the daemon is stopping"))
+        draft.do(fx.AnswerReload(event.request, STOPPING, began=False))
 
 
 def begin_queued(draft: Draft) -> None:
@@ -98,16 +100,27 @@ def config_loaded(draft: Draft, event: ev.ConfigLoaded) -> None:
     """
     state = draft.state
     state.last_generation += 1
+    every_pool = state.asked.every_pool
     if state.asked.renewal:
         wanted = event.wanted.sized_as(state.wanted)
+        state.candidate = wanted.after(state.wanted, state.last_generation, every_pool)
     else:
         state.candidate_scales = scaling.kept_scales(state.scales, event.wanted)
-        wanted = scaling.apply_scales(state.candidate_scales, event.wanted)
-    every_pool = state.asked.every_pool
-    state.candidate = wanted.after(state.wanted, state.last_generation, every_pool)
+        state.candidate = candidate_of(
+            state, event.wanted, state.last_generation, every_pool=every_pool
+        )
     state.phase = MasterPhase.CUTTING
     state.phase_deadline_at = draft.now + CUTTING_S
     make_room(draft)
+
+
+def candidate_of(state: State, configured: Wanted, generation: int, *, every_pool: bool) -> Wanted:
+    """What a reload wants with a configuration: its children, in the numbers that an
+    operator has given to pools, with those of the current one where nothing changed. A
+    preview asks for the same. Changes nothing.
+    """
+    wanted = scaling.apply_scales(scaling.kept_scales(state.scales, configured), configured)
+    return wanted.after(state.wanted, generation, every_pool)
 
 
 def config_refused(draft: Draft, event: ev.ConfigRefused) -> None:
@@ -211,12 +224,12 @@ def _end(draft: Draft, refused: str, changes: tuple[PoolChange, ...] = ()) -> No
     """Count, log and answer the reload. ``refused``: the reason, or "" for success.
     ``changes``: what a success did to each pool.
     """
-    if not draft.state.asked.renewal:
-        draft.do(fx.CountReload(refused))
     if refused:
         draft.note("reload.refused", reason=refused, generation=draft.state.generation)
     else:
         draft.do(fx.ReportReload(changes))
+    if not draft.state.asked.renewal:
+        draft.do(fx.CountReload(refused))
     _answer(draft, refused)
     draft.state.phase = MasterPhase.RUNNING
 
@@ -226,10 +239,11 @@ def abandon(draft: Draft, reason: str) -> None:
     state = draft.state
     if state.phase in RELOADING:
         draft.do(fx.DropConfig())
-    state.asked += state.queued or Asked()
-    state.queued = None
+    queued, state.queued = state.queued or Asked(), None
     state.candidate = None
     _answer(draft, reason)
+    for request in queued.requests:
+        draft.do(fx.AnswerReload(request, reason, began=False))
 
 
 def _answer(draft: Draft, refused: str) -> None:

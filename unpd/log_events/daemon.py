@@ -126,8 +126,8 @@ ROWS: tuple[LogEvent, ...] = (
         "control.readers",
         "info",
         ("group",),
-        "After a reload, the members of `group` may look over the control socket; nobody else"
-        " where that is empty (control.read_group).",
+        "After a reload or the end of a fault, the members of `group` may look over the control"
+        " socket; nobody else where that is empty (control.read_group).",
     ),
     LogEvent(
         "control.readers_shut_out",
@@ -135,7 +135,8 @@ ROWS: tuple[LogEvent, ...] = (
         ("group", "reason"),
         "The members of `group` (control.read_group) cannot connect to the control socket, for"
         " `reason`.",
-        "Put the socket on another file system (daemon.control), and restart unpd.",
+        "Put the socket on another file system (daemon.control), and restart unpd; the others who"
+        " may use the socket still can.",
     ),
     # live denials
     LogEvent(

@@ -4,7 +4,8 @@ listeners, the control socket and the pid file.
 :func:`look_after` is called by the shell's sweep, once a second. It repairs what it
 can, logs that, and keeps :attr:`Runtime.faults <unpd.master.runtime.Runtime>` true.
 Where a listener had to be opened anew, it asks the core for a reload with the running
-configuration. :func:`mend_listeners` is also called after a reload, by the performers.
+configuration. The performers call :func:`mend_listeners` and :func:`look_at_readers`
+after a reload.
 
 Calls :mod:`unpd.master.listening`, :mod:`unpd.control.server` and
 :mod:`unpd.kernel.pidfile`.
@@ -14,7 +15,7 @@ import contextlib
 
 from unpd.core import events as ev
 from unpd.core.model import State
-from unpd.errors import CannotCreateError
+from unpd.errors import CannotCreateError, quoted
 from unpd.loop import now
 from unpd.master.listening.repair import Outcome, Repair
 from unpd.master.listening.table import RENEWAL_PAUSE_S
@@ -29,6 +30,7 @@ def look_after(runtime: Runtime, state: State) -> None:
     """
     mend_listeners(runtime)
     _mend_control(runtime)
+    look_at_readers(runtime)
     _mend_pid_file(runtime)
     if state.phase is MasterPhase.RUNNING:
         _ask_for_reload(runtime)
@@ -94,6 +96,30 @@ def _mend_control(runtime: Runtime) -> None:
     if runtime.faults.get(lost) != text:
         runtime.log.event("control.lost", path=control.path, reason=repair.reason)
     runtime.faults[lost] = text
+
+
+def look_at_readers(runtime: Runtime, *, changed: bool = False) -> None:
+    """Keep the fault true that the group in control.read_group cannot connect.
+    ``changed``: a reload has named another group, or none.
+    """
+    control, readers = runtime.control, runtime.deployment.config.control.read_group
+    if control is None:
+        return
+    group, reason = readers.name if readers else "", control.shut_out
+    fault = (Fault.READERS_SHUT_OUT, control.path)
+    if not reason:
+        if runtime.faults.pop(fault, None) or changed:
+            runtime.log.event("control.readers", group=group)
+        return
+    text = (
+        f"the group {quoted(group)} (control.read_group) cannot connect to the control socket"
+        f" {control.path}: {reason}"
+        if readers
+        else f"an earlier group can still connect to the control socket {control.path}: {reason}"
+    )
+    if runtime.faults.get(fault) != text:
+        runtime.log.event("control.readers_shut_out", group=group, reason=reason)
+    runtime.faults[fault] = text
 
 
 def _mend_pid_file(runtime: Runtime) -> None:

@@ -190,7 +190,10 @@ def carry_out(order: Order, control: ControlServer) -> None:
         )
     try:
         fields = function(order)
-    except (DenialError, VerbError) as error:
+    except VerbError as error:
+        control.answer(number, ok=False, reason=str(error), **error.fields)
+        return
+    except DenialError as error:
         control.answer(number, ok=False, reason=str(error))
         return
     if fields is not None:

@@ -18,7 +18,7 @@ from unpd.board.active import accepted_in_row
 from unpd.board.columns import ColumnsExhaustedError
 from unpd.board.ended import EndedRing
 from unpd.board.memory import Entry, rows_bound
-from unpd.config.plan import restart_needed
+from unpd.config.plan import restart_needed, why_restart
 from unpd.config.schema import Config
 from unpd.config.service_types import service_type
 from unpd.core import effects as fx
@@ -36,7 +36,7 @@ from unpd.master.children.kinds import KINDS, wanted_children
 from unpd.master.children.serving import own_addresses
 from unpd.master.listening.closed import StillHeldError
 from unpd.master.listening.listener import OpenListener
-from unpd.master.mending import mend_listeners
+from unpd.master.mending import look_at_readers, mend_listeners
 from unpd.master.parents import make_state_directory
 from unpd.master.reload_report import ReloadReport, listed
 from unpd.master.runtime import ChildProcess, Deployment, LastReload, Question, Runtime
@@ -204,9 +204,8 @@ def _load_config(runtime: Runtime, effect: fx.LoadConfig) -> None:
         runtime.reload_log.begin(runtime.log)
     try:
         loaded = runtime.load()
-        fixed = restart_needed(runtime.deployment.config, loaded.config)
-        if fixed:
-            raise UnpdError(f"{', '.join(fixed)} cannot be changed by a reload: restart unpd")
+        if fixed := restart_needed(runtime.deployment.config, loaded.config):
+            raise UnpdError(why_restart(fixed))
         make_state_directory(loaded.config)
         wanted_listeners = runtime.deployment.listeners.sources.wanted_listeners(loaded.config)
         runtime.columns.give_back(runtime.processes.keys() | runtime.lanes.births)
@@ -284,21 +283,10 @@ def _adopt_config(runtime: Runtime, effect: fx.AdoptConfig) -> None:
     wanted = runtime.deployment.config.log
     runtime.log.set_level(wanted.level, connections=wanted.connections)
     runtime.deny_list.use_file(runtime.deployment.config.access.state_file, now())
-    if old.config.control != new.config.control:
-        _let_look(runtime)
+    if runtime.control is not None and old.config.control != new.config.control:
+        runtime.control.let_look(new.config.control.read_group)
+        look_at_readers(runtime, changed=True)
     runtime.generation = runtime.board.words[layout.Master.GENERATION] = effect.generation
-
-
-def _let_look(runtime: Runtime) -> None:
-    """Let the group look at the daemon that the configuration names."""
-    readers = runtime.deployment.config.control.read_group
-    if runtime.control is None:
-        return
-    group = readers.name if readers else ""
-    if reason := runtime.control.let_look(readers):
-        runtime.log.event("control.readers_shut_out", group=group, reason=reason)
-    else:
-        runtime.log.event("control.readers", group=group)
 
 
 def _drop_config(runtime: Runtime, effect: fx.DropConfig) -> None:
@@ -326,6 +314,7 @@ def _close_listeners(runtime: Runtime, effect: fx.CloseListeners) -> None:
 
 
 def _count_reload(runtime: Runtime, effect: fx.CountReload) -> None:
+    runtime.reload_log.end(runtime.log)
     words = runtime.board.words
     result = ReloadResult.REFUSED if effect.refused else ReloadResult.SUCCESS
     runtime.board.count(layout.Master.RELOADS + layout.RELOAD_RESULTS.index(result))
@@ -354,7 +343,7 @@ def _report_reload(runtime: Runtime, effect: fx.ReportReload) -> None:
 def _answer_reload(runtime: Runtime, effect: fx.AnswerReload) -> None:
     if runtime.control is None:
         return
-    log = {"log": runtime.reload_log.lines, "log_left_out": runtime.reload_log.more}
+    log = runtime.reload_log.fields() if effect.began else {}
     if effect.refused:
         runtime.control.answer(effect.request, ok=False, reason=effect.refused, **log)
         return

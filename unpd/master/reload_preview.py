@@ -6,82 +6,98 @@ so the pools can be compared by the recipes of :mod:`unpd.master.children.kinds`
 core compares them.
 
 Called by :mod:`unpd.master.orders`. Errors: VerbError with the reason for which a
-reload would refuse the configuration. A key that needs a restart is none: it is listed,
-so that the rest of the difference can be seen too. Known gaps: whether an address is
-free, and whether the new children become ready, only a reload can tell.
+reload would be refused. A key that needs a restart is none: it is listed, so that the
+rest of the difference can be seen too. Known gaps: whether an address is free, whether
+the directory of access.state_file can be made, whether names of services that are gone
+make room on the scoreboard, and whether the new children become ready, only a reload
+can tell.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
-from unpd.board.active import count_in_row
 from unpd.board.columns import ColumnsExhaustedError
-from unpd.config.differences import changed_keys
-from unpd.config.plan import restart_needed
-from unpd.config.schema import Config
+from unpd.config.load import Loaded
+from unpd.config.plan import restart_needed, why_restart
 from unpd.control.answer_fields import SCHEMA
 from unpd.control.reload_fields import PREVIEW
 from unpd.control.verb import VerbError
 from unpd.core.model import Child, State, Wanted, pool_changes
+from unpd.core.reload import STOPPING, candidate_of
 from unpd.errors import UnpdError
 from unpd.master.children.kinds import wanted_children
 from unpd.master.listening.table import Listeners
 from unpd.master.reload_report import ReloadReport, pool_fields
 from unpd.master.runtime import Deployment, Runtime
+from unpd.master.status import open_connections
+from unpd.names import MasterPhase, ReloadResult
 
 
 def preview(runtime: Runtime, state: State, *, every_pool: bool) -> dict[str, Any]:
-    """Return the fields of PREVIEW. VerbError."""
+    """Return the fields of PREVIEW. VerbError, which has them too."""
+    if state.phase is MasterPhase.STOPPING:
+        raise _refused(state, STOPPING)
     try:
         loaded = runtime.load()
         wanted_listeners = runtime.deployment.listeners.sources.wanted_listeners(loaded.config)
         runtime.columns.check(loaded.config, wanted_listeners)
         listeners = runtime.deployment.listeners.plan(wanted_listeners)
     except (UnpdError, ColumnsExhaustedError) as error:
-        raise VerbError(str(error)) from error
+        raise _refused(state, str(error)) from error
     try:
-        wanted = wanted_children(Deployment(loaded.config, listeners))
-        candidate = wanted.after(state.wanted, state.last_generation + 1, every_pool)
-        told = {
-            "schema": SCHEMA,
-            "generation": state.generation,
-            "warnings": list(loaded.warnings),
-            **_configurations(runtime.deployment.config, loaded.config),
-            **_listeners(runtime.deployment, Deployment(loaded.config, listeners)),
-            "pools": [pool_fields(change) for change in pool_changes(state.wanted, candidate)],
-            "replaced": list(_replaced(runtime, state, candidate)),
-        }
-        return {field.name: told[field.name] for field in PREVIEW}
+        return _compared(runtime, state, loaded, listeners, every_pool=every_pool)
     finally:
         for planned in runtime.deployment.listeners.added_by(listeners):
             planned.sock.close()
 
 
-def _configurations(old: Config, new: Config) -> dict[str, Any]:
-    changed = changed_keys(old, new)
-    tables = {change.key.split(".")[1] for change in changed if change.key.startswith("services.")}
+def _refused(state: State, reason: str) -> VerbError:
+    nothing: dict[str, Any] = {field.name: [] for field in PREVIEW}
+    return VerbError(reason, preview={**nothing, **_result(state, reason)})
+
+
+def _result(state: State, reason: str) -> dict[str, Any]:
+    result = ReloadResult.REFUSED if reason else ReloadResult.SUCCESS
     return {
-        "restart": list(restart_needed(old, new)),
-        "keys": [
-            {"key": change.key, "before": change.before, "after": change.after}
-            for change in changed
-        ],
-        "services_changed": [name for name in new.services if name in tables],
+        "schema": SCHEMA,
+        "result": str(result),
+        "reason": reason,
+        "generation": state.generation,
     }
 
 
-def _listeners(old: Deployment, new: Deployment) -> dict[str, Any]:
-    """The services and listeners that come, go and change. A listener changes if its
-    options do.
+def _compared(
+    runtime: Runtime, state: State, loaded: Loaded, listeners: Listeners, *, every_pool: bool
+) -> dict[str, Any]:
+    """What differs from the configuration that is loaded now."""
+    old, new = runtime.deployment, Deployment(loaded.config, listeners)
+    wanted, generation = wanted_children(new), state.last_generation + 1
+    candidate = candidate_of(state, wanted, generation, every_pool=every_pool)
+    fixed = restart_needed(old.config, new.config)
+    told = {
+        **_result(state, why_restart(fixed)),
+        "warnings": list(loaded.warnings),
+        "restart": list(fixed),
+        **_changes(old, new),
+        "pools": [pool_fields(change) for change in pool_changes(state.wanted, candidate)],
+        "replaced": list(_replaced(runtime, state, candidate)),
+    }
+    return {field.name: told[field.name] for field in PREVIEW}
+
+
+def _changes(old: Deployment, new: Deployment) -> dict[str, Any]:
+    """The keys that differ, and the services and listeners that come, go and change. A
+    listener changes if its options do.
     """
     report = ReloadReport.between(
         (old.config, new.config), (old.listeners.opened, new.listeners.opened)
     )
+    fields = report.fields(0)["changes"]
+    keys = [change.key for change in report.keys]
+    tables = {key.split(".")[1] for key in keys if key.startswith("services.")}
     return {
-        "services_added": list(report.services_added),
-        "services_removed": list(report.services_removed),
-        "listeners_opened": list(report.listeners_opened),
-        "listeners_closed": list(report.listeners_closed),
+        **{name: value for name, value in fields.items() if name != "pools"},
+        "services_changed": [name for name in new.config.services if name in tables],
         "listeners_changed": list(_changed(old.listeners, new.listeners)),
     }
 
@@ -116,11 +132,6 @@ def _child(runtime: Runtime, child: Child, drain_s: float | None) -> dict[str, A
         "index": child.slot.index,
         "service": child.slot.service or None,
         "pid": process.pid if process else None,
-        "connections": _connections(runtime, process.row) if process else 0,
+        "connections": open_connections(runtime, child),
         "drain_s": drain_s,
     }
-
-
-def _connections(runtime: Runtime, row: int) -> int:
-    columns = runtime.columns.services.by_name.values()
-    return sum(count_in_row(runtime.board, row, column) for column in columns)

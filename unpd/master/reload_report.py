@@ -6,9 +6,10 @@ compares. Pure. Raises nothing.
 """
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Self
 
+from unpd.config.differences import KeyChange, changed_keys
 from unpd.config.schema import Config
 from unpd.core.model import PoolChange
 from unpd.master.listening.listener import OpenListener
@@ -41,8 +42,8 @@ def _only_in(names: Iterable[str], others: Collection[str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class ReloadReport:
-    """The pools of both configurations, the names of services, and the addresses of
-    listeners.
+    """The keys that differ, the pools of both configurations, the names of services,
+    and the addresses of listeners.
     """
 
     pools: tuple[PoolChange, ...] = ()
@@ -50,6 +51,7 @@ class ReloadReport:
     services_removed: tuple[str, ...] = ()
     listeners_opened: tuple[str, ...] = ()
     listeners_closed: tuple[str, ...] = ()
+    keys: tuple[KeyChange, ...] = ()
 
     @classmethod
     def between(
@@ -63,6 +65,7 @@ class ReloadReport:
         old, new = (config.services.keys() for config in configs)
         before, after = ({one.text: None for one in some.values()} for some in opened)
         return cls(
+            keys=changed_keys(*configs),
             services_added=_only_in(new, old),
             services_removed=_only_in(old, new),
             listeners_opened=_only_in(after, before),
@@ -76,6 +79,7 @@ class ReloadReport:
     def fields(self, generation: int) -> dict[str, Any]:
         """The fields of the answer."""
         changes = {
+            "keys": [asdict(change) for change in self.keys],
             "pools": [pool_fields(change) for change in self.pools],
             "services_added": list(self.services_added),
             "services_removed": list(self.services_removed),

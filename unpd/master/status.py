@@ -202,7 +202,7 @@ def _open(runtime: Runtime, child: Child) -> int:
     return sane(runtime.board.row(process.row)[Row.OPEN]) if process else 0
 
 
-def _connections(runtime: Runtime, child: Child) -> int:
+def open_connections(runtime: Runtime, child: Child) -> int:
     """Count the open connections of a child."""
     process = runtime.processes.get(child.birth)
     if process is None or not _open(runtime, child):
@@ -254,7 +254,7 @@ def _child(runtime: Runtime, child: Child, at: float) -> dict[str, Any]:
         "birth": child.birth,
         "pid": process.pid if process else None,
         "age_s": round(at - child.born_at, 1),
-        "connections": _connections(runtime, child) if serves else None,
+        "connections": open_connections(runtime, child) if serves else None,
         "accepted": _accepted(runtime, process) if serves else None,
         **_used(runtime, child),
         "heartbeat_age_s": _beat_age_s(runtime, child, at),

@@ -12,6 +12,8 @@ from unpd.control.reload_fields import PREVIEW
 NOTHING: dict[str, Any] = {
     **{field.name: [] for field in PREVIEW},
     "schema": 1,
+    "result": "success",
+    "reason": "",
     "generation": 3,
 }
 KEY = {"key": "daemon.grace_s", "before": "10", "after": "20"}

@@ -27,9 +27,10 @@ def pool(outcome: str, name: str = "default", kind: str = "worker", children: in
     }
 
 
-def lines(*pools: Any, **changes: list[str]) -> list[str]:
+def lines(*pools: Any, **changes: list[Any]) -> list[str]:
     """Return the lines for an answer of generation 4 with these changes."""
-    nothing: dict[str, list[str]] = {
+    nothing: dict[str, list[Any]] = {
+        "keys": [],
         "services_added": [],
         "services_removed": [],
         "listeners_opened": [],
@@ -51,7 +52,6 @@ def test_every_pool_has_a_line_in_plain_words() -> None:
         pool("respawned", "slow", "dispatcher", 1),
         pool("respawned", "slow", "iterative", 1),
     ) == [
-        "reloaded: generation 4",
         "pool default: respawned with 2 workers, generation 4",
         "pool new: added with 1 worker, generation 4",
         "pool old: removed",
@@ -60,7 +60,25 @@ def test_every_pool_has_a_line_in_plain_words() -> None:
         "dispatcher of pool slow: respawned with 1 process, generation 4",
         "iterative worker of pool slow: respawned with 1 process, generation 4",
         "pool x: unchanged",
+        "reloaded: generation 4",
     ]
+
+
+def test_the_keys_that_changed_come_first() -> None:
+    """With both values, where these can be shown; the result follows what it is of."""
+    keys = [
+        {"key": "daemon.grace_s", "before": "10", "after": ""},
+        {"key": "services.cat.environment", "before": "(not shown)", "after": "(not shown)"},
+    ]
+    assert lines(pool("unchanged"), keys=keys) == [
+        "daemon.grace_s: 10 -> nothing",
+        "services.cat.environment: (not shown) changed",
+        "pool default: unchanged",
+        "reloaded: generation 4",
+    ]
+    found = lines(keys=keys[:1] * 30)
+    assert len(found) == MAX_LINES + 2
+    assert found[-2] == "and 18 more keys: see --json"
 
 
 def test_services_and_listeners_that_came_or_went_have_a_line() -> None:
@@ -70,9 +88,9 @@ def test_services_and_listeners_that_came_or_went_have_a_line() -> None:
         services_removed=["c"],
         listeners_closed=["tcp://127.0.0.1:7"],
     ) == [
-        "reloaded: generation 4",
         "services: added a, b; removed c",
         "listeners: closed tcp://127.0.0.1:7",
+        "reloaded: generation 4",
     ]
 
 
@@ -82,8 +100,8 @@ def test_the_text_is_bounded() -> None:
     pools = [pool("respawned"), *(pool("unchanged", name) for name in many)]
     found = lines(*pools, services_added=many)
     assert len(found) == 1 + MAX_LINES + 2
-    assert found[-2] == "and 53 more pools, 53 of them unchanged: see unpd status"
-    assert found[-1] == f"services: added {', '.join(many[:NAMED])} and 56 more"
+    assert found[-3] == "and 53 more pools, 53 of them unchanged: see unpd status"
+    assert found[-2] == f"services: added {', '.join(many[:NAMED])} and 56 more"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import grp
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -14,6 +15,7 @@ Accept = Callable[[str], Loaded]
 Refuse = Callable[[str], list[str]]
 
 ECHO = "[services.echo]\n"
+FORM = 'must be the name or the number of a group as a string, such as "adm" or "4", or "" for none'
 
 
 def readers(value: str) -> str:
@@ -42,9 +44,9 @@ def test_a_group_is_known_by_its_name_or_number(
     [
         ('"no-such-group"', 'there is no group "no-such-group" on this system'),
         ('"4294967295"', "the number of a group is at most 4294967294"),
-        ('"a b"', 'must be the name or the number of a group, such as "adm", or "" for none'),
-        ("4", 'must be the name or the number of a group, such as "adm", or "" for none'),
-        ("[]", 'must be the name or the number of a group, such as "adm", or "" for none'),
+        ('"a b"', FORM),
+        ("4", FORM),
+        ("[]", FORM),
     ],
 )
 def test_an_unknown_group_refuses_the_configuration(
@@ -60,3 +62,13 @@ def test_the_effective_configuration_names_the_group(accept: Accept, host: Host)
     assert '[control]\nread_group = "4242"\n' in effective(config)
     assert loads(effective(config), host).config == config
     assert "[control]" not in effective(accept(ECHO).config)
+
+
+def test_a_group_that_may_do_everything_has_a_warning(host: Host) -> None:
+    """That of the socket's file: its members are not kept to looking."""
+    text = readers('"4242"')
+    (warning,) = loads(text, replace(host, gid=4242)).warnings
+    assert warning.startswith(
+        'unpd.toml:2: control.read_group: "4242" is the group of the control socket too'
+    )
+    assert loads(text, replace(host, gid=4243)).warnings == ()

@@ -145,6 +145,23 @@ def test_a_configuration_that_is_refused_changes_nothing() -> None:
     assert (machine.state.phase, machine.state.generation) == (MasterPhase.RUNNING, 2)
 
 
+def test_only_a_request_whose_reload_began_has_its_log() -> None:
+    """Not one that waited for its turn when the stop came, or that came later."""
+    machine = running(wants(1))
+    machine.take(ev.ReloadAsked(5), ev.ReloadAsked(6))
+    stopped = machine.take(ev.StopAsked(quick=False, by="a test"))
+    late = machine.take(ev.ReloadAsked(7))
+    answers = [*stopped.of_type(fx.AnswerReload), *late.of_type(fx.AnswerReload)]
+    assert [(one.request, one.began) for one in answers] == [(5, True), (6, False), (7, False)]
+
+
+def test_the_result_is_logged_before_the_reload_is_counted() -> None:
+    """With that its log ends."""
+    done = running(wants(1)).take(ev.ReloadAsked(5), ev.ConfigRefused("nonsense"))
+    kinds = [type(effect) for effect in done]
+    assert kinds.index(fx.Note) < kinds.index(fx.CountReload) < kinds.index(fx.AnswerReload)
+
+
 def overdue(machine: Machine) -> Effects:
     """Let no child become ready in time."""
     return machine.wait(10.0)

@@ -21,6 +21,7 @@ def test_the_lines_from_the_begin_to_the_end_are_kept(log: Log) -> None:
     log.event("config.warning", text="meanwhile")
     log.event("reload.proving", generation=2)
     log.event("reload.refused", reason="x", generation=1)
+    kept.end(log)
     log.event("config.warning", text="afterwards")
     assert [line.split(maxsplit=2)[2] for line in kept.lines] == [
         "config.warning text=meanwhile",
@@ -30,7 +31,11 @@ def test_the_lines_from_the_begin_to_the_end_are_kept(log: Log) -> None:
     log.set_level("error", connections=False)
     kept.begin(log)
     log.event("config.warning", text="unwanted")
-    assert kept.lines == []
+    log.event("reload.succeeded", generation=2)
+    kept.end(log)
+    log.set_level("info", connections=False)
+    log.event("config.warning", text="much later")
+    assert kept.fields() == {"log": [], "log_left_out": 0}
 
 
 def test_many_lines_are_counted_and_the_last_one_is_kept(log: Log) -> None:

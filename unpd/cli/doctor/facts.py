@@ -12,13 +12,16 @@ from unpd.config.schema import Config
 from unpd.kernel.clock import Clock
 from unpd.kernel.socket_diag import BoundSocket
 
+SPAN_S = 2.0
+"""How long apart the two looks at the drops of a socket are."""
+
 
 class UnknownFactError(Exception):
     """A check cannot be made; the text says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class ProcessLimits:
     """The limits of a process. ``source``: the process or the unit that has them.
     ``open_files``: RLIMIT_NOFILE, the hard limit, which unpd raises its soft one to;
     ``processes``: RLIMIT_NPROC. None: no limit.
@@ -42,7 +45,7 @@ class PidsLimit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Daemon:
+class RunningDaemon:
     """The daemon that runs. ``listeners``: the service of each address. ``inodes``: of
     its sockets, empty where this user may not see them.
     """
@@ -50,6 +53,17 @@ class Daemon:
     pid: int
     listeners: Mapping[str, str]
     inodes: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """The process that has a socket. ``title``: of its command line, or its name."""
+
+    pid: int
+    title: str
+
+    def __str__(self) -> str:
+        return f"process {self.pid} ({self.title})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,9 +100,12 @@ class Facts:
     ``refusal``: why there is no configuration. ``warnings``: about it. ``uid``,
     ``gid``: of the main process, or of the one that would start. ``cpus``: that it may
     use. ``sysctl``: settings of the kernel, by name. ``losses``: ListenOverflows and
-    ListenDrops. ``holder``: names the process that has the socket of an inode.
-    ``unusable``: what the daemon's user could not use. ``memory``: /proc/meminfo in kB.
-    ``daemon_unknown`` and ``unit_unknown``: why there is none.
+    ListenDrops. ``holder``: finds the process that has the socket of an inode, None if
+    it cannot be seen. ``drops_before``: the drops of each socket SPAN_S before those in
+    ``sockets``, by inode. ``hidden``: the entries that cannot be looked at, as key and
+    path. ``unusable``: what the daemon's user could not use. ``memory``: /proc/meminfo
+    in kB. ``daemon_unknown``, ``unit_unknown`` and ``unusable_unknown``: why nothing is
+    known of these.
     """
 
     configured: Config | None
@@ -97,19 +114,22 @@ class Facts:
     uid: int = 0
     gid: int = 0
     cpus: int = 1
-    daemon: Daemon | None = None
+    daemon: RunningDaemon | None = None
     daemon_unknown: str = ""
     unit: Unit | None = None
     unit_unknown: str = "no unit of systemd runs unpd here"
-    limits: Limits | None = None
+    limits: ProcessLimits | None = None
     pids: tuple[PidsLimit, ...] = ()
     sysctl: Mapping[str, str] = field(default_factory=dict)
     losses: tuple[int, int] | None = None
     sockets: tuple[BoundSocket, ...] | None = None
-    holder: Callable[[int], str] = lambda _: "a process elsewhere"
+    holder: Callable[[int], Holder | None] = lambda _: None
+    drops_before: Mapping[int, int] = field(default_factory=dict)
     clock: Clock | None = None
     entries: tuple[Entry, ...] = ()
+    hidden: tuple[tuple[str, str], ...] = ()
     unusable: tuple[str, ...] = ()
+    unusable_unknown: str = ""
     memory: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -125,6 +145,13 @@ class Facts:
             return int(self.sysctl[name])
         except (KeyError, ValueError):
             raise UnknownFactError(f"{name} cannot be read") from None
+
+    @property
+    def asked_daemon(self) -> RunningDaemon | None:
+        """The daemon, None if none runs. UnknownFactError if that is not known."""
+        if self.daemon is None and self.daemon_unknown:
+            raise UnknownFactError(f"the daemon could not be asked: {self.daemon_unknown}")
+        return self.daemon
 
     @property
     def open_sockets(self) -> tuple[BoundSocket, ...]:

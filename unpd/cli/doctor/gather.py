@@ -8,8 +8,7 @@ fact that cannot be read is missing, and the check that needs it says so.
 import argparse
 import contextlib
 import os
-import subprocess
-import sys
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +16,16 @@ from typing import Any
 
 from unpd.cli.commands import load_path
 from unpd.cli.configured import config_path, control_path
-from unpd.cli.doctor import process_facts, unit_facts
-from unpd.cli.doctor.facts import Daemon, Entry, Facts, Unit
+from unpd.cli.doctor import as_daemon, process_facts, unit_facts
+from unpd.cli.doctor.facts import (
+    SPAN_S,
+    Entry,
+    Facts,
+    RunningDaemon,
+    Unit,
+    UnknownFactError,
+)
+from unpd.cli.doctor.queues import address_of
 from unpd.config import dropins, places
 from unpd.config.host import Host, this_host
 from unpd.config.list_checks import list_files
@@ -34,7 +41,6 @@ from unpd.kernel import likeness, privileges, procnet, socket_diag
 from unpd.kernel.clock import Clock, clock
 from unpd.kernel.likeness import Rights
 from unpd.kernel.socket_diag import BoundSocket
-from unpd.names import ExitCode
 from unpd.services.function import FunctionOptions
 from unpd.services.program import ProcessOptions, ProgramOptions
 
@@ -52,7 +58,6 @@ SETTINGS = (
     "vm.overcommit_memory",
 )
 """The settings of the kernel that checks read (sysctl(8))."""
-PATIENCE_S = 20.0
 
 
 def gather(args: argparse.Namespace) -> Facts:
@@ -67,6 +72,9 @@ def gather(args: argparse.Namespace) -> Facts:
     of_process = process_facts.limits(pid, "the daemon" if daemon else "this process")
     sysctl = dict(_settings())
     rights = _rights(daemon, unit)
+    entries, hidden = _entries(config, path, rights.uid) if config else ((), ())
+    unusable, unusable_unknown = _unusable(loaded, daemon, daemon_unknown, unit)
+    sockets, drops_before = _sockets(daemon)
     return Facts(
         configured=config,
         refusal=refusal,
@@ -82,11 +90,14 @@ def gather(args: argparse.Namespace) -> Facts:
         pids=(*process_facts.cgroup_limits(pid), *process_facts.kernel_limits(sysctl)),
         sysctl=sysctl,
         losses=procnet.listen_losses(),
-        sockets=_sockets(),
+        sockets=sockets,
+        drops_before=drops_before,
         holder=process_facts.holder,
         clock=_clock(),
-        entries=tuple(_entries(config, path, rights.uid)) if config else (),
-        unusable=_unusable(loaded, daemon, path),
+        entries=entries,
+        hidden=hidden,
+        unusable=unusable,
+        unusable_unknown=unusable_unknown,
         memory=_memory(),
     )
 
@@ -102,12 +113,15 @@ def _load(path: Path | None, host: Host) -> tuple[Loaded | None, tuple[str, ...]
         return None, tuple(map(str, error.problems))
 
 
-def _ask(args: argparse.Namespace, path: Path | None) -> tuple[Daemon | None, str]:
-    """The daemon of this configuration, or why it is not known."""
+def _ask(args: argparse.Namespace, path: Path | None) -> tuple[RunningDaemon | None, str]:
+    """The daemon of this configuration, or of the control socket that is named; or why
+    it is not known.
+    """
+    names = names_of(path) if args.control is None else ()
     try:
         with contextlib.closing(ControlClient(control_path(args))) as client:
             pid = client.daemon_pid()
-            shown = client.ask(Request("status", {}, names_of(path))).get("status")
+            shown = client.ask(Request("status", {}, names)).get("status")
     except NotRunningError:
         return None, ""
     except UnpdError as error:
@@ -117,7 +131,7 @@ def _ask(args: argparse.Namespace, path: Path | None) -> tuple[Daemon | None, st
     return _daemon(pid, shown), ""
 
 
-def _daemon(pid: int, status: Mapping[str, Any]) -> Daemon:
+def _daemon(pid: int, status: Mapping[str, Any]) -> RunningDaemon:
     listeners = {
         one["address"]: service["name"]
         for service in status["services"]
@@ -127,7 +141,7 @@ def _daemon(pid: int, status: Mapping[str, Any]) -> Daemon:
         listeners[status["metrics"]] = "metrics"
     pids = [pid, *(child["pid"] for child in status["children"] if child["pid"])]
     inodes = frozenset(inode for each in pids for inode in process_facts.socket_inodes(each))
-    return Daemon(pid=pid, listeners=listeners, inodes=inodes)
+    return RunningDaemon(pid=pid, listeners=listeners, inodes=inodes)
 
 
 def _settings() -> Iterator[tuple[str, str]]:
@@ -136,7 +150,23 @@ def _settings() -> Iterator[tuple[str, str]]:
             yield name, Path("/proc/sys", *name.split(".")).read_text().strip()
 
 
-def _sockets() -> tuple[BoundSocket, ...] | None:
+Sockets = tuple[BoundSocket, ...] | None
+
+
+def _sockets(daemon: RunningDaemon | None) -> tuple[Sockets, dict[int, int]]:
+    """The sockets, and the drops of those of the daemon SPAN_S earlier, by inode: a
+    second look, only if there are any, tells whether these grow.
+    """
+    sockets = _look()
+    own = daemon.listeners if daemon else {}
+    before = {sock.inode: sock.drops for sock in sockets or () if address_of(sock).text in own}
+    if any(before.values()):
+        time.sleep(SPAN_S)
+        sockets = _look()
+    return sockets, before
+
+
+def _look() -> Sockets:
     try:
         return socket_diag.bound_sockets()
     except OSError:
@@ -158,7 +188,7 @@ def _memory() -> dict[str, int]:
     return {line.partition(":")[0]: int(line.split()[1]) for line in lines}
 
 
-def _rights(daemon: Daemon | None, unit: Unit | None) -> Rights:
+def _rights(daemon: RunningDaemon | None, unit: Unit | None) -> Rights:
     """The user and the group of the daemon, or of the one that would start: by the
     unit, or by this user.
     """
@@ -173,14 +203,27 @@ def _rights(daemon: Daemon | None, unit: Unit | None) -> Rights:
     return Rights(os.geteuid(), os.getegid(), ())
 
 
-def _entries(config: Config, path: Path | None, uid: int) -> Iterator[Entry]:
-    """The files whose rights matter, and the directories above them."""
+Hidden = tuple[tuple[str, str], ...]
+
+
+def _entries(config: Config, path: Path | None, uid: int) -> tuple[tuple[Entry, ...], Hidden]:
+    """The files whose rights matter, and the directories above them; then the key and
+    the path of those that cannot be looked at. One that is not there is neither.
+    """
     trusted = frozenset({0, uid})
+    entries: list[Entry] = []
+    hidden: list[tuple[str, str]] = []
     for key, file, owners in _files(config, path):
         for place in (file, *file.parents):
-            with contextlib.suppress(OSError):
+            try:
                 found = place.stat()
-                yield Entry(
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError:
+                hidden.append((key, str(place)))
+                continue
+            entries.append(
+                Entry(
                     key=key,
                     path=str(place),
                     uid=found.st_uid,
@@ -188,6 +231,8 @@ def _entries(config: Config, path: Path | None, uid: int) -> Iterator[Entry]:
                     mode=found.st_mode,
                     owners=trusted | owners,
                 )
+            )
+    return tuple(entries), tuple(hidden)
 
 
 def _files(config: Config, path: Path | None) -> Iterator[tuple[str, Path, frozenset[int]]]:
@@ -226,37 +271,22 @@ def _user_of(name: str) -> frozenset[int]:
         return frozenset()
 
 
-def _unusable(loaded: Loaded | None, daemon: Daemon | None, path: Path | None) -> tuple[str, ...]:
-    """What the daemon that runs could not use, by the check that takes its rights;
-    without one, what this user could not use at a start.
+def _unusable(
+    loaded: Loaded | None, daemon: RunningDaemon | None, daemon_unknown: str, unit: Unit | None
+) -> tuple[tuple[str, ...], str]:
+    """What the daemon that runs could not use, or without one what this user could not
+    use at a start; and why that is not known.
     """
     if loaded is None:
-        return ()
-    if daemon is None:
-        return tuple(map(str, places.unusable(loaded.config, loaded.source)))
-    if os.geteuid() or path is None:
-        return ()
-    command = (sys.executable, "-m", "unpd", "check", f"--as-daemon={daemon.pid}")
-    return _complaints((*command, "--config", str(path)))
-
-
-def _complaints(command: tuple[str, ...]) -> tuple[str, ...]:
-    """The lines by which unpd check refuses the configuration; none where it accepts
-    it, or cannot take the rights of the daemon.
-    """
-    try:
-        ended = subprocess.run(  # noqa: S603 - our own command
-            command,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
-            errors="replace",
-        )
-    except (OSError, subprocess.SubprocessError):
-        return ()
-    if ended.returncode != ExitCode.CONFIGURATION:
-        return ()
-    own = "unpd: "
-    lines = ended.stderr.splitlines()
-    return tuple(line.removeprefix(own) for line in lines if line.startswith(own))
+        return (), "the configuration is refused"
+    if daemon_unknown:
+        return (), f"the daemon could not be asked: {daemon_unknown}"
+    if daemon is not None:
+        try:
+            return as_daemon.unusable(daemon.pid, loaded.path), ""
+        except UnknownFactError as error:
+            return (), str(error)
+    user = privileges.user_name(os.geteuid())
+    if unit is not None and (unit.user or "root") != user:
+        return (), f"{unit.name} starts unpd as {unit.user or 'root'}: ask as that user"
+    return tuple(map(str, places.unusable(loaded.config, loaded.source))), ""

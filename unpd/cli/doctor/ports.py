@@ -2,17 +2,20 @@
 
 from collections.abc import Iterator
 
-from unpd.cli.doctor.facts import Facts, UnknownFactError
+from unpd.cli.doctor.facts import Facts, Holder, UnknownFactError
 from unpd.cli.doctor.finding import Finding
 from unpd.cli.doctor.queues import KEEP, address_of
 from unpd.config.addresses import TcpAddress, UdpAddress
 from unpd.config.schema import Config
+from unpd.kernel.socket_diag import BoundSocket
 from unpd.kernel.sockets import ListenOptions
 from unpd.master.listening.conflicts import overlaps
 from unpd.master.listening.listener import WantedListener
+from unpd.names import MASTER_TITLE
 
 RESERVED = "net.ipv4.ip_local_reserved_ports"
 RANGE = "net.ipv4.ip_local_port_range"
+INIT = 1
 
 
 def wanted(config: Config) -> Iterator[tuple[str, TcpAddress | UdpAddress, bool]]:
@@ -26,8 +29,11 @@ def wanted(config: Config) -> Iterator[tuple[str, TcpAddress | UdpAddress, bool]
 
 
 def taken(facts: Facts) -> Iterator[Finding]:
-    """The addresses that another process holds, so that a start or a reload fails."""
-    own = facts.daemon.listeners if facts.daemon else {}
+    """The addresses that another process holds, so that a start or a reload fails.
+    UnknownFactError if nobody knows which ones the daemon itself holds.
+    """
+    daemon = facts.asked_daemon
+    own = daemon.listeners if daemon else {}
     for key, address, ipv6_only in wanted(facts.config):
         if address.text in own:
             continue
@@ -39,14 +45,46 @@ def taken(facts: Facts) -> Iterator[Finding]:
             if address_of(sock).text in own:
                 continue
             if overlaps(address_of(sock), listener, ipv6_only=sock.ipv6_only):
-                yield Finding(
-                    subject=key,
-                    problem=f"another process holds {address.text}",
-                    found=f"{address_of(sock).text} of {facts.holder(sock.inode)}",
-                    right="a free address",
-                    mend=f"end that process, or another port in {key}",
-                )
+                yield from _held(facts, key, address.text, sock)
                 break
+
+
+def _held(facts: Facts, key: str, wanted: str, sock: BoundSocket) -> Iterator[Finding]:
+    """The address ``wanted`` is that of a socket that is not the daemon's. Only where
+    its process is known, and is no unpd, it is certain that a start fails.
+    """
+    holder, daemon = facts.holder(sock.inode), facts.daemon
+    if daemon and (sock.inode in daemon.inodes or (holder and holder.pid == daemon.pid)):
+        return
+    problem, mend = _about(holder)
+    yield Finding(
+        subject=key,
+        problem=problem.format(wanted=wanted),
+        found=f"{address_of(sock).text} of {holder or 'a process that this user cannot see'}",
+        right="a free address",
+        mend=mend.format(key=key),
+        note=holder is None or holder.title.startswith(MASTER_TITLE),
+    )
+
+
+def _about(holder: Holder | None) -> tuple[str, str]:
+    """The problem, and what mends it."""
+    if holder is None:
+        return (
+            "a process that is not known holds {wanted}",
+            "ask as root, and outside of the container, which one it is: ss -lptun",
+        )
+    if holder.title.startswith(MASTER_TITLE):
+        return (
+            "an unpd with another control socket holds {wanted}",
+            "name that daemon with --control or --config, or another port in {key}",
+        )
+    if holder.pid == INIT:
+        return (
+            "process 1 holds {wanted}, as systemd does for a socket unit",
+            "let {key} name the socket unit (systemd:NAME), or stop it: systemctl list-sockets",
+        )
+    return "another process holds {wanted}", "end that process, or another port in {key}"
 
 
 def ephemeral(facts: Facts) -> Iterator[Finding]:

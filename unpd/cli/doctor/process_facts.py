@@ -10,15 +10,17 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from unpd.cli.doctor.facts import Limits, PidsLimit
+from unpd.cli.doctor.facts import Holder, PidsLimit, ProcessLimits
 from unpd.cli.doctor.queues import KEEP
+from unpd.kernel.likeness import title_of
 from unpd.kernel.procfs import all_processes
+from unpd.names import MASTER_TITLE
 
 CGROUPS = Path("/sys/fs/cgroup")
 _LIMIT = re.compile(r"^(Max [a-z ]+?) {2,}(\S+) +(\S+)", re.MULTILINE)
 
 
-def limits(pid: int, source: str) -> Limits | None:
+def limits(pid: int, source: str) -> ProcessLimits | None:
     """The limits of a process (proc(5), /proc/PID/limits)."""
     try:
         text = Path(f"/proc/{pid}/limits").read_text()
@@ -27,11 +29,11 @@ def limits(pid: int, source: str) -> Limits | None:
     return parsed_limits(text, source)
 
 
-def parsed_limits(text: str, source: str) -> Limits:
+def parsed_limits(text: str, source: str) -> ProcessLimits:
     """The limits in the text of /proc/PID/limits."""
     found = {name: (soft, hard) for name, soft, hard in _LIMIT.findall(text)}
     unlimited = ("unlimited", "unlimited")
-    return Limits(
+    return ProcessLimits(
         source=source,
         open_files=_number(found.get("Max open files", unlimited)[1]),
         processes=_number(found.get("Max processes", unlimited)[0]),
@@ -95,18 +97,19 @@ def socket_inodes(pid: int) -> Iterator[int]:
                     yield int(found[1])
 
 
-def holder(inode: int) -> str:
-    """Name the process that has the socket. systemd may hold it for a socket unit, and
-    a process of another pid namespace cannot be seen.
+def holder(inode: int) -> Holder | None:
+    """Find the process that has the socket, the master before its children. systemd may
+    hold it for a socket unit. None: it is of another user, or of another pid namespace.
     """
-    for pid in all_processes():
-        if inode in socket_inodes(pid):
-            return f"process {pid} ({_name(pid)})"
-    return f"a process {'elsewhere' if os.geteuid() == 0 else 'of another user: ask as root'}"
+    pids = [pid for pid in all_processes() if inode in socket_inodes(pid)]
+    found = [Holder(pid=pid, title=_title(pid)) for pid in pids]
+    masters = [one for one in found if one.title.startswith(MASTER_TITLE)]
+    return next(iter(masters + found), None)
 
 
-def _name(pid: int) -> str:
+def _title(pid: int) -> str:
     try:
-        return Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
+        title = title_of(pid).strip()
+        return title or Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
     except OSError:
         return "gone"

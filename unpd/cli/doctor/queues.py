@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from unpd.cli.doctor.facts import Facts
+from unpd.cli.doctor.facts import SPAN_S, Facts, UnknownFactError
 from unpd.cli.doctor.finding import Finding
 from unpd.config.addresses import TcpAddress, UdpAddress
 from unpd.config.kernel_limits import cut_backlogs
@@ -13,7 +13,9 @@ _LARGER = "a larger backlog of the service and net.core.somaxconn, or more worke
 
 
 def backlogs(facts: Facts) -> Iterator[Finding]:
-    """The kernel cuts a backlog without a word (listen(2))."""
+    """The kernel cuts a backlog without a word (listen(2)), to what somaxconn was when
+    the listener was opened or last tuned.
+    """
     somaxconn = facts.number("net.core.somaxconn")
     for name, backlog in cut_backlogs(facts.config, somaxconn):
         yield Finding(
@@ -23,6 +25,25 @@ def backlogs(facts: Facts) -> Iterator[Finding]:
             right=f"net.core.somaxconn of {backlog} or more",
             mend=f"sysctl -w net.core.somaxconn={backlog}, {KEEP}, then restart unpd",
         )
+    yield from _short_queues(facts, somaxconn)
+
+
+def _short_queues(facts: Facts, somaxconn: int) -> Iterator[Finding]:
+    """The open listeners with less room than the file and the kernel give now."""
+    for text, sock in own_sockets(facts):
+        service = facts.config.services.get(facts.daemon.listeners[text] if facts.daemon else "")
+        if sock.transport != "tcp" or service is None:
+            continue
+        wanted = min(service.backlog, somaxconn)
+        if 0 < sock.limit < wanted:
+            yield Finding(
+                subject=text,
+                problem="its accept queue is shorter than the configuration and the kernel allow",
+                found=f"limit {sock.limit}, backlog {service.backlog}, net.core.somaxconn"
+                f" {somaxconn}",
+                right=f"{wanted}",
+                mend="unpd reload if the file has changed since the last one, else restart unpd",
+            )
 
 
 def address_of(sock: BoundSocket) -> TcpAddress | UdpAddress:
@@ -32,35 +53,51 @@ def address_of(sock: BoundSocket) -> TcpAddress | UdpAddress:
 
 
 def own_sockets(facts: Facts) -> Iterator[tuple[str, BoundSocket]]:
-    """The sockets of the daemon that runs, with their addresses."""
-    if facts.daemon is None:
+    """The sockets of the daemon that runs, with their addresses. UnknownFactError if
+    nobody knows whether one runs.
+    """
+    daemon = facts.asked_daemon
+    if daemon is None:
         return
     for sock in facts.open_sockets:
-        text, inodes = address_of(sock).text, facts.daemon.inodes
-        if text in facts.daemon.listeners and (not inodes or sock.inode in inodes):
+        text = address_of(sock).text
+        if text in daemon.listeners and (not daemon.inodes or sock.inode in daemon.inodes):
             yield text, sock
 
 
-def losses(facts: Facts) -> Iterator[Finding]:
-    """Clients that the kernel has turned away: those of the daemon's own listeners; of
-    the whole host only for information, because these counts never fall.
+def _dropped(facts: Facts, sock: BoundSocket) -> tuple[str, bool]:
+    """The drops of a socket in words, and whether they are only old ones: the kernel
+    counts them since the socket was opened, and the count never falls.
     """
-    overflows, drops = facts.losses or (0, 0)
-    since_boot = f"on this host since its boot: ListenOverflows {overflows}, ListenDrops {drops}"
+    new = sock.drops - facts.drops_before.get(sock.inode, sock.drops)
+    return f"{sock.drops} since it was opened, {new} within {SPAN_S:g} s", not new
+
+
+def losses(facts: Facts) -> Iterator[Finding]:
+    """Clients that the kernel turns away: those of the daemon's own listeners; of the
+    whole host, and of earlier times, only for information.
+    """
     for text, sock in own_sockets(facts):
         if sock.transport == "tcp" and sock.drops:
+            found, are_old = _dropped(facts, sock)
             yield Finding(
                 subject=text,
                 problem="the kernel has dropped clients of this listener",
-                found=f"{sock.drops} since it was opened; {since_boot}",
-                right="0",
+                found=found,
+                right="a count that does not grow",
                 mend=_LARGER,
+                note=are_old,
             )
-    if facts.daemon is None and overflows:
+    if facts.daemon is not None:
+        return
+    if facts.losses is None:
+        raise UnknownFactError("/proc/self/net/netstat cannot be read")
+    overflows, drops = facts.losses
+    if overflows:
         yield Finding(
             subject="TcpExt of /proc/net/netstat",
             problem="accept queues on this host were full",
-            found=since_boot,
+            found=f"since its boot: ListenOverflows {overflows}, ListenDrops {drops}",
             right="counts that do not grow",
             mend=f"if they are unpd's: {_LARGER}",
             note=True,
@@ -85,13 +122,15 @@ def lost_datagrams(facts: Facts) -> Iterator[Finding]:
     for text, sock in own_sockets(facts):
         if sock.transport == "udp" and sock.drops:
             size = facts.sysctl.get("net.core.rmem_default", "unknown")
+            found, are_old = _dropped(facts, sock)
             yield Finding(
                 subject=text,
                 problem="the kernel has dropped datagrams of this socket",
-                found=f"{sock.drops} since it was opened, net.core.rmem_default {size}",
-                right="0",
+                found=f"{found}, net.core.rmem_default {size}",
+                right="a count that does not grow",
                 mend=(
                     f"a larger net.core.rmem_default with sysctl -w, {KEEP}, then restart unpd; or"
                     " more workers in the pool"
                 ),
+                note=are_old,
             )

@@ -68,7 +68,8 @@ def examine(facts: Facts, checks: Sequence[Check] = CHECKS) -> Report:
     failed = 0
     for check in checks:
         try:
-            findings += [(check.name, finding) for finding in check.find(facts)]
+            # A check may fail after some findings: these stay.
+            findings.extend((check.name, finding) for finding in check.find(facts))
         except UnknownFactError as error:
             unknown.append((check.name, str(error)))
             failed += 1

@@ -4,9 +4,9 @@ Known gap: access control lists of files are not read.
 """
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from unpd.cli.doctor.facts import Entry, Facts
+from unpd.cli.doctor.facts import Entry, Facts, UnknownFactError
 from unpd.cli.doctor.finding import Finding
 from unpd.kernel.privileges import user_name
 from unpd.services.program import ProcessOptions
@@ -19,14 +19,34 @@ def writable(facts: Facts) -> Iterator[Finding]:
         problem = _why_writable(entry, facts.gid)
         if problem and entry.key != "daemon.control" and entry.path not in seen:
             seen.add(entry.path)
-            owner = min(entry.owners)
             yield Finding(
                 subject=entry.path,
                 problem=f"{problem}, and so what {entry.key} names",
                 found=f"mode {stat.S_IMODE(entry.mode):04o}, user {user_name(entry.uid)}",
                 right="a file, and directories above it, that only root and unpd's user can change",
-                mend=f"chown {user_name(owner)} {entry.path}; chmod go-w {entry.path}",
+                mend=_closed(entry),
             )
+    _refuse_hidden(facts, lambda key: key != "daemon.control")
+
+
+def _closed(entry: Entry) -> str:
+    """The command that takes the file from those who should not change it. Its owner
+    stays, if it is one that may.
+    """
+    others = f"chmod go-w {entry.path}"
+    if entry.uid in entry.owners:
+        return others
+    owner = user_name(min(entry.owners))
+    is_open = entry.mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return f"chown {owner} {entry.path}" + (f"; {others}" if is_open else "")
+
+
+def _refuse_hidden(facts: Facts, concerns: Callable[[str], bool]) -> None:
+    """UnknownFactError if an entry of these keys cannot be looked at."""
+    paths = sorted({path for key, path in facts.hidden if concerns(key)})
+    if paths:
+        more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+        raise UnknownFactError(f"this user cannot look at {paths[0]}{more}")
 
 
 def _why_writable(entry: Entry, gid: int) -> str:
@@ -51,6 +71,8 @@ def usable(facts: Facts) -> Iterator[Finding]:
             right="one that unpd check --as-daemon accepts",
             mend="chown or chmod what the sentence names, or another path in the key",
         )
+    if facts.unusable_unknown:
+        raise UnknownFactError(facts.unusable_unknown)
 
 
 def readable_secrets(facts: Facts) -> Iterator[Finding]:
@@ -72,6 +94,8 @@ def readable_secrets(facts: Facts) -> Iterator[Finding]:
                 mend=f"chmod o-r {entry.path}, with the group of unpd's user",
                 note=True,
             )
+    if with_variables:
+        _refuse_hidden(facts, lambda key: key == "--config")
 
 
 def control_directory(facts: Facts) -> Iterator[Finding]:
@@ -91,3 +115,4 @@ def control_directory(facts: Facts) -> Iterator[Finding]:
                 right="a directory that the group may search",
                 mend=f"chmod o+x {entry.path}, or setfacl -m g:{readers.name}:x {entry.path}",
             )
+    _refuse_hidden(facts, lambda key: key == "daemon.control")

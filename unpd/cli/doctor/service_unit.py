@@ -18,13 +18,15 @@ LEAST_S = 2.0
 def stop_timeout(facts: Facts) -> Iterator[Finding]:
     """After TimeoutStopSec= systemd kills what has not ended."""
     unit, grace_s = _unit(facts), facts.config.daemon.grace_s
-    least_s = LEAST_S if unit.type in NOTIFYING else grace_s + MARGIN_S
+    least_s, right = grace_s + MARGIN_S, "Type=notify, by which unpd asks for its time; or "
+    if unit.type in NOTIFYING:
+        least_s, right = LEAST_S, ""
     if unit.stop_s < least_s:
         yield Finding(
             subject="TimeoutStopSec",
             problem="systemd kills unpd before its connections have had their time",
             found=f"{unit.stop_s:g} s, daemon.grace_s {grace_s:g}, Type={unit.type}",
-            right=f"Type=notify, by which unpd asks for its time; or {grace_s + MARGIN_S:g} s",
+            right=f"{right}{grace_s + MARGIN_S:g} s",
             mend=f"TimeoutStopSec={grace_s + MARGIN_S:g} in [Service] (systemctl edit {unit.name})",
         )
 

@@ -4,7 +4,6 @@ Read by the command, and by a test that compares the manual with it.
 """
 
 from unpd.cli.doctor import (
-    clock,
     configuration,
     kernel_settings,
     limits,
@@ -12,6 +11,7 @@ from unpd.cli.doctor import (
     queues,
     rights,
     service_unit,
+    synchronisation,
 )
 from unpd.cli.doctor.finding import Check
 
@@ -33,8 +33,8 @@ CHECKS = (
     Check("usable", "files and directories that the daemon cannot use", rights.usable),
     Check("secrets", "variables of programs that every user can read", rights.readable_secrets),
     Check("control", "whether control.read_group reaches the socket", rights.control_directory),
-    Check("clock", "whether the clock is synchronised", clock.synchronised),
+    Check("clock", "whether the clock is synchronised", synchronisation.synchronised),
     Check("conntrack", "room in the table of connections", kernel_settings.conntrack),
     Check("overcommit", "strict accounting of memory", kernel_settings.overcommit),
-    Check("overflow", "net.ipv4.tcp_abort_on_overflow", kernel_settings.abort_on_overflow),
+    Check("overflow", "resets for full accept queues", kernel_settings.abort_on_overflow),
 )

@@ -5,14 +5,14 @@ why there is no unit is returned.
 """
 
 import math
-import os
 import re
 import subprocess
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from unpd.cli.doctor.facts import Limits, Unit
+from unpd.cli.doctor.facts import ProcessLimits, Unit
 from unpd.config.host import CONFIG_DIR, instance_of
 
 PROPERTIES = (
@@ -24,6 +24,7 @@ PROPERTIES = (
     "LimitNOFILE",
     "LimitNPROC",
     "User",
+    "MainPID",
 )
 PATIENCE_S = 5.0
 NO_SYSTEMD = "this host was not booted with systemd"
@@ -44,40 +45,55 @@ _UNITS_S: Mapping[str, float] = MappingProxyType(
 )
 """The units of a span as systemctl writes it (systemd.time(7))."""
 
-Answer = tuple[Unit | None, Limits | None, str]
+Answer = tuple[Unit | None, ProcessLimits | None, str]
 
 
-def unit(pid: int, config: Path | None) -> Answer:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Where to look. ``booted``: there if systemd is process 1 (sd_booted(3))."""
+
+    booted: Path = Path("/run/systemd/system")
+    proc: Path = Path("/proc")
+    systemctl: tuple[str, ...] = ("/usr/bin/env", "systemctl")
+
+
+def unit(pid: int, config: Path | None, places: Places | None = None) -> Answer:
     """The unit of the daemon ``pid``, with its limits; for 0 that of a configuration
     file as the package has it. Otherwise the reason why there is none.
+
+    A daemon that was started by hand may be in the cgroup of another unit, such as that
+    of cron, of sshd or of a user's manager.
     """
-    if not os.path.isdir("/run/systemd/system"):  # as sd_booted(3)
+    places = places or Places()
+    if not places.booted.is_dir():
         return None, None, NO_SYSTEMD
-    name = _name(pid, config)
+    name = _name(pid, config, places)
     if not name:
         return None, None, "no unit of systemd runs unpd here"
-    shown = _show(name)
+    shown = _show(name, places)
     if shown is None:
         return None, None, f"systemctl does not tell about {name}"
+    if pid and shown.get("MainPID") != str(pid):
+        return None, None, f"{name}, in whose cgroup unpd runs, does not run unpd"
     return described(name, shown)
 
 
-def _name(pid: int, config: Path | None) -> str:
+def _name(pid: int, config: Path | None, places: Places) -> str:
     if not pid:
         instance = instance_of(config)
         packaged = "unpd.service" if config == CONFIG_DIR / "unpd.toml" else ""
         return f"unpd@{instance}.service" if instance else packaged
     try:
-        found = _UNIT.search(Path(f"/proc/{pid}/cgroup").read_text())
+        found = _UNIT.search((places.proc / f"{pid}/cgroup").read_text())
     except OSError:
         return ""
     return found[1] if found else ""
 
 
-def _show(name: str) -> dict[str, str] | None:
+def _show(name: str, places: Places) -> dict[str, str] | None:
     try:
         ended = subprocess.run(  # noqa: S603 - a fixed command, and the name of a cgroup
-            ("/usr/bin/env", "systemctl", "show", f"--property={','.join(PROPERTIES)}", "--", name),
+            (*places.systemctl, "show", f"--property={','.join(PROPERTIES)}", "--", name),
             capture_output=True,
             text=True,
             timeout=PATIENCE_S,
@@ -104,7 +120,7 @@ def described(name: str, shown: Mapping[str, str]) -> Answer:
         stop_s=seconds(shown.get("TimeoutStopUSec", "")),
         user=shown.get("User", ""),
     )
-    limits = Limits(
+    limits = ProcessLimits(
         source=name,
         open_files=_limit(shown.get("LimitNOFILE", "")),
         processes=_limit(shown.get("LimitNPROC", "")),

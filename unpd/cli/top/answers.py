@@ -1,8 +1,8 @@
 """Two answers of the daemon to ``status``, one after the other, and the rates between
 them.
 
-Called by the tables and the header of ``unpd top``. Pure. Raises nothing: a field that
-an answer lacks, because the daemon is of another version, is a value that is not known.
+Called by the columns and the header of ``unpd top``, with answers that have every field
+of the status. Pure. Raises nothing: null is a value that is not known.
 """
 
 from collections.abc import Iterable

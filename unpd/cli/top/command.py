@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from unpd.cli.configured import config_path, control_path
 from unpd.cli.output import complain, show
 from unpd.cli.top.answers import Answers
-from unpd.cli.top.asking import Asker
 from unpd.cli.top.layout import plain
+from unpd.cli.top.polling import Asker
 from unpd.cli.top.view import View
 from unpd.config.source import names_of
 from unpd.control.protocol import Request

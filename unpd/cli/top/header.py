@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from unpd.cli.output import printable
 from unpd.cli.top import figures
 from unpd.cli.top.answers import Answers, Values, total
-from unpd.cli.top.tables import Mark
+from unpd.cli.top.columns import Mark
 from unpd.names import MasterPhase
 
 MOST_FAULTS = 4

@@ -8,17 +8,16 @@ Raises nothing: no line is longer than the terminal is wide, however narrow that
 import json
 import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from unpd.cli.output import printable
 from unpd.cli.top import header
 from unpd.cli.top.answers import Answers
-from unpd.cli.top.tables import (
+from unpd.cli.top.columns import (
     COLUMNS,
     Mark,
     Row,
     Table,
-    column_width,
     fitting,
     head_of,
     make_tables,
@@ -28,6 +27,8 @@ from unpd.control.answer_fields import AnswerField
 from unpd.control.status_fields import STATUS
 
 GAP = "  "
+MEANING_AT = 36
+"""The column at which the meaning of a field begins."""
 HINTS = "? help  q leave  s sort  r reverse  / filter  p pause  enter details"
 _FIELDS = {each.name: {row.name: row for row in each.fields} for each in STATUS if each.fields}
 """What the fields of a row mean, by the name of its table."""
@@ -64,12 +65,31 @@ def page(
     if view.help:
         return _help(view, size)
     top = _top(answers, trouble, size)
-    room = max(size.height - len(top) - 2, 1)
+    below, room = 0, _room(top, size)
     if view.details:
-        body = [*_details(view, tables)][:room]
+        every = [*_details(view, tables, size.width)]
+        first = min(view.scroll, max(len(every) - room, 0))
+        body = every[first : first + room]
+        below = len(every) - first - len(body)
     else:
         body = _window(view, tables, Size(size.width, room))
-    return _filled([*top, (), *body], _bottom(view, tables), size)
+    return _filled([*top, (), *body], _bottom(view, tables, below), size)
+
+
+def bounded(
+    view: View, answers: Answers | None, tables: tuple[Table, ...], trouble: str, size: Size
+) -> View:
+    """The view, scrolled no further than the page goes."""
+    if not view.scroll:
+        return view
+    room = _room(_top(answers, trouble, size), size)
+    lines = sum(1 for _ in _details(view, tables, size.width))
+    return replace(view, scroll=min(view.scroll, max(lines - room, 0)))
+
+
+def _room(top: list[Line], size: Size) -> int:
+    """How many lines there are between the header and the bottom."""
+    return max(size.height - len(top) - 2, 1)
 
 
 def _filled(lines: list[Line], bottom: Line, size: Size) -> list[Line]:
@@ -108,28 +128,31 @@ def _window(view: View, tables: tuple[Table, ...], size: Size) -> list[Line]:
     """The part of the tables around the cursor. Where the head of the table above is
     out of sight, it takes the place of the first line.
     """
-    body: list[tuple[Line, Line]] = []  # each line, with the head of its table
-    at = 0
+    places: list[tuple[Table | None, Row | None]] = []  # a row, a head, or a gap
     for table in tables:
-        shown = fitting(table, size.width, len(GAP))
-        head = _head(shown)
-        body += [((), ())] if body else []
-        body.append((head, head))
-        for row in shown.rows:
-            chosen = row.key == view.cursor
-            at = len(body) if chosen else at
-            body.append((_row(shown, row, "cursor" if chosen else ""), head))
-    first = max(0, min(at - size.height // 2, len(body) - size.height))
-    part = [line for line, _ in body[first : first + size.height]]
-    if first and part[0] and at != first:
-        part[0] = body[first][1]
-    return part
+        shown = fitting(replace(table, rows=()), size.width, len(GAP))
+        places += [(None, None)] if places else []
+        places += [(shown, None), *((shown, row) for row in table.rows)]
+    cursor = (at for at, (_, row) in enumerate(places) if row and row.key == view.cursor)
+    at = next(cursor, 0)
+    first = max(0, min(at - size.height // 2, len(places) - size.height))
+    part = places[first : first + size.height]
+    if first and at != first:
+        part[0] = part[0][0], None
+    return [_place(view, table, row) for table, row in part]
+
+
+def _place(view: View, table: Table | None, row: Row | None) -> Line:
+    if table is None:
+        return ()
+    if row is None:
+        return _head(table)
+    return _row(table, row, "cursor" if row.key == view.cursor else "")
 
 
 def _head(table: Table) -> Line:
-    return _cells(
-        table, [head_of(table, column) for column in table.columns], ["head"] * len(table.columns)
-    )
+    heads = [head_of(column, table.order) for column in table.columns]
+    return _cells(table, heads, ["head"] * len(heads))
 
 
 def _row(table: Table, row: Row, style: str) -> Line:
@@ -144,32 +167,50 @@ def _cells(table: Table, texts: list[str], styles: list[str], gap_style: str = "
     """
     spans: list[Span] = []
     for index, column in enumerate(table.columns):
-        width = column_width(table, index, column)
+        width = table.widths[index]
         text = texts[index].ljust(width) if column.is_text else texts[index].rjust(width)
         spans += [Span(GAP, gap_style)] if spans else []
         spans.append(Span(text, styles[index]))
     return tuple(spans)
 
 
-def _details(view: View, tables: tuple[Table, ...]) -> Iterator[Line]:
-    """Every field of the row of the cursor, with what it means."""
+def _details(view: View, tables: tuple[Table, ...], width: int) -> Iterator[Line]:
+    """Every field of the row of the cursor, with what it means. What is too long for a
+    line goes on in the next one.
+    """
     for table in tables:
         for row in table.rows:
             if row.key == view.cursor:
                 known = _FIELDS.get(table.name, {})
                 for name, value in row.values.items():
-                    yield from _field(name, value, known.get(name))
+                    yield from _field(name, value, known.get(name), width)
 
 
-def _field(name: str, value: object, field: AnswerField | None) -> Iterator[Line]:
+def _field(name: str, value: object, field: AnswerField | None, width: int) -> Iterator[Line]:
     if isinstance(value, list):
         yield (Span(f"{name}:", "head"),)
         for each in value:
-            yield (Span(f"  {printable(json.dumps(each, ensure_ascii=False))}"),)
+            yield from _wrapped(printable(json.dumps(each, ensure_ascii=False)), width, "  ")
         return
     shown = field.absent if value is None and field else value
     text = f"{name}: {printable(str(shown))}"
-    yield (Span(text.ljust(36)), Span(f"  {field.meaning if field else ''}", "dim"))
+    meaning = field.meaning if field else ""
+    if len(text.ljust(MEANING_AT) + GAP + meaning) <= width:
+        yield (Span(text.ljust(MEANING_AT)), Span(GAP + meaning, "dim"))
+        return
+    yield from _wrapped(text, width, "")
+    yield from _wrapped(meaning, width, "    ", "dim")
+
+
+def _wrapped(text: str, width: int, indent: str, style: str = "") -> Iterator[Line]:
+    lines = textwrap.wrap(
+        text,
+        max(width, 1),
+        initial_indent=indent,
+        subsequent_indent=f"{indent}  ",
+        break_on_hyphens=False,
+    )
+    return ((Span(line, style),) for line in lines)
 
 
 def _help(view: View, size: Size) -> list[Line]:
@@ -187,10 +228,14 @@ def _help(view: View, size: Size) -> list[Line]:
     return _filled(lines, (Span("?: more  any other key: back", "hint"),), size)
 
 
-def _bottom(view: View, tables: tuple[Table, ...]) -> Line:
-    """The last line: the filter that is typed or holds, the pause, the hints."""
+def _bottom(view: View, tables: tuple[Table, ...], below: int) -> Line:
+    """The last line: how much of the details is below, the filter that is typed or
+    holds, the pause, the hints.
+    """
     hidden = sum(table.hidden for table in tables)
     parts = []
+    if below:
+        parts.append(Span(f"{below} more below: page down", "warning"))
     if view.typing:
         parts.append(Span(f"filter: {printable(view.wanted)}_", "warning"))
     elif view.wanted:

@@ -17,11 +17,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from unpd.cli.top.answers import Answers
-from unpd.cli.top.asking import Asker
+from unpd.cli.top.columns import Table, make_tables
 from unpd.cli.top.keys import keys_of
-from unpd.cli.top.layout import Size, page
+from unpd.cli.top.layout import Size, bounded, page
 from unpd.cli.top.painting import Painter
-from unpd.cli.top.tables import Table, make_tables
+from unpd.cli.top.polling import Asker
 from unpd.cli.top.view import View, followed, pressed
 from unpd.kernel.signals import SignalQueue, empty_wakeup_pipe, open_wakeup_pipe
 
@@ -80,6 +80,7 @@ class Screen:
         columns, lines = os.get_terminal_size(OUTPUT)
         # A terminal that was never told its size has 0.
         size = Size(columns or 80, lines or 24)
+        self._view = bounded(self._view, self._answers, self._tables, self._asker.trouble, size)
         shown = page(self._view, self._answers, self._tables, self._asker.trouble, size)
         self._write(self._painter.frame(shown, size))
 

@@ -8,10 +8,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from unpd.cli.top.tables import COLUMNS, Key, Order, Table
+from unpd.cli.top.columns import COLUMNS, Key, Order, Table
 
 PAGE = 10
 """How many rows the keys of a page go."""
+LINES = 5
+"""How many lines of the details: so few that a low terminal passes over none."""
 HELP_PAGES = 1 + len(COLUMNS)
 """The keys, and the columns of each table."""
 
@@ -20,8 +22,9 @@ HELP_PAGES = 1 + len(COLUMNS)
 class View:
     """``cursor``: the row that is chosen; None before the first answer. ``place``: its
     place among all rows that are shown, where the cursor stays if its row goes away.
-    ``typing``: the keys go into the filter. ``help``: which page of it is shown, 0 for
-    none. ``left``: the user has gone.
+    ``typing``: the keys go into the filter. ``scroll``: how many lines of the details
+    are above the screen. ``help``: which page of it is shown, 0 for none. ``left``: the
+    user has gone.
     """
 
     cursor: Key | None = None
@@ -31,6 +34,7 @@ class View:
     typing: bool = False
     paused: bool = False
     details: bool = False
+    scroll: int = 0
     help: int = 0
     left: bool = False
 
@@ -85,7 +89,19 @@ def _moved(steps: int) -> Step:
         if not keys:
             return view
         place = max(0, min(view.place + steps, len(keys) - 1))
-        return replace(view, place=place, cursor=keys[place])
+        return replace(view, place=place, cursor=keys[place], scroll=0)
+
+    return step
+
+
+def _paged(pages: int) -> Step:
+    """Go some rows on, or some lines of the details."""
+    move = _moved(pages * PAGE)
+
+    def step(view: View, tables: tuple[Table, ...]) -> View:
+        if view.details:
+            return replace(view, scroll=max(view.scroll + pages * LINES, 0))
+        return move(view, tables)
 
     return step
 
@@ -150,8 +166,8 @@ class KeyRow:
 KEYS: tuple[KeyRow, ...] = (
     KeyRow("up k", ("up", "k"), "a row up", _moved(-1)),
     KeyRow("down j", ("down", "j"), "a row down", _moved(1)),
-    KeyRow("page up", ("page_up",), "ten rows up", _moved(-PAGE)),
-    KeyRow("page down", ("page_down",), "ten rows down", _moved(PAGE)),
+    KeyRow("page up", ("page_up",), "ten rows up, or five lines of the details", _paged(-1)),
+    KeyRow("page down", ("page_down",), "ten rows down, or five lines of the details", _paged(1)),
     KeyRow("home g", ("home", "g"), "the first row", _moved(-(10**6))),
     KeyRow("end G", ("end", "G"), "the last row", _moved(10**6)),
     KeyRow("tab", ("tab",), "the other table", _other_table),
@@ -159,7 +175,9 @@ KEYS: tuple[KeyRow, ...] = (
         "enter",
         ("enter",),
         "all that is known of the row, and what it means; again: back",
-        lambda view, _: replace(view, details=view.cursor is not None and not view.details),
+        lambda view, _: replace(
+            view, details=view.cursor is not None and not view.details, scroll=0
+        ),
     ),
     KeyRow("s right", ("s", "right"), "sort this table by the next column", _sorted_by(1)),
     KeyRow("S left", ("S", "left"), "sort it by the column before", _sorted_by(-1)),

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from unpd.config.addresses import InternetAddress, SystemdAddress, TcpAddress
-from unpd.errors import AddressError, UnpdError
+from unpd.errors import AddressError
 from unpd.master.listening.closed import ClosedListeners
 from unpd.master.listening.conflicts import refuse_conflict
 from unpd.master.listening.listener import OpenListener, WantedListener
@@ -89,7 +89,8 @@ class Listeners:
     def plan(self, wanted_listeners: Iterable[WantedListener]) -> "Listeners":
         """Return the wanted listeners as :meth:`prepare` does, but open none: the added
         ones are sockets that are bound nowhere. The caller closes these. AddressError
-        if unpd itself listens on one of their addresses.
+        if an open listener of unpd has one of their addresses, and for a refusal by the
+        system, such as that it has no descriptor left.
         """
         return self._with(wanted_listeners, self._plan)
 
@@ -107,7 +108,7 @@ class Listeners:
                     added.append(listener)
                 _refuse_other_ipv6_only(listener, wanted)
                 found[wanted.key] = replace(listener, wanted=wanted)
-        except UnpdError:
+        except BaseException:
             for listener in added:
                 listener.close()
             raise
@@ -116,8 +117,15 @@ class Listeners:
     def _plan(
         self, wanted: WantedListener, opened: Iterable[OpenListener], kept: Iterable[str]
     ) -> OpenListener:
-        refuse_conflict(wanted, opened, kept)
-        return self.sources.plan(wanted)
+        """Plan an added listener. Other planned ones are no conflict: they have no
+        socket that could tell it, and the load has compared them.
+        """
+        del opened
+        try:
+            refuse_conflict(wanted, self.opened.values(), kept)
+            return self.sources.plan(wanted)
+        except REFUSALS as error:
+            raise refusal(wanted, error) from error
 
     def _open(
         self, wanted: WantedListener, opened: Iterable[OpenListener], kept: Iterable[str]

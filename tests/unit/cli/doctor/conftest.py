@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from unpd.cli.doctor.facts import Facts, Limits, PidsLimit, Unit
+from unpd.cli.doctor.facts import Facts, PidsLimit, ProcessLimits, Unit
 from unpd.config.host import Host
 from unpd.config.load import loads
 from unpd.kernel.clock import Clock
@@ -32,7 +32,7 @@ SYSCTL = {
 WELL: dict[str, Any] = {
     "cpus": 2,
     "unit": Unit(name="unpd.service", type="notify", kill_mode="mixed", stop_s=15.0),
-    "limits": Limits(source="the daemon", open_files=524_288, processes=None),
+    "limits": ProcessLimits(source="the daemon", open_files=524_288, processes=None),
     "pids": (PidsLimit(where="pids.max", limit=1000, current=10, key="TasksMax="),),
     "losses": (0, 0),
     "sockets": (),

@@ -9,7 +9,15 @@ from typing import Any
 
 import pytest
 
-from unpd.cli.doctor.facts import Daemon, Entry, Facts, Limits, PidsLimit, Unit
+from unpd.cli.doctor.facts import (
+    Entry,
+    Facts,
+    Holder,
+    PidsLimit,
+    ProcessLimits,
+    RunningDaemon,
+    Unit,
+)
 from unpd.cli.doctor.finding import Finding
 from unpd.cli.doctor.limits import needed_processes
 from unpd.cli.doctor.report import FIELDS, as_fields, as_text, examine
@@ -23,7 +31,7 @@ ECHO = '[services.echo]\nlisten = ["tcp://127.0.0.1:7"]\n'
 FORKING = ECHO + 'model = "fork"\nmax_connections = 400\n'
 CAT = '[services.cat]\ntype = "exec"\nlisten = ["tcp://127.0.0.1:9"]\ncommand = ["/bin/cat"]\n'
 SECRET = CAT + '[services.cat.environment]\nPASSWORD = "x"\n'
-DAEMON = Daemon(pid=7, listeners={"tcp://127.0.0.1:7": "echo", "udp://[::1]:7": "echo"})
+DAEMON = RunningDaemon(pid=7, listeners={"tcp://127.0.0.1:7": "echo", "udp://[::1]:7": "echo"})
 SOCKET = BoundSocket(
     transport="tcp",
     host="127.0.0.1",
@@ -34,6 +42,10 @@ SOCKET = BoundSocket(
     drops=0,
     ipv6_only=False,
 )
+SHORT = replace(SOCKET, limit=128)
+SOCKET = replace(SOCKET, limit=4096)
+OTHER = {5: Holder(pid=9, title="netcat")}
+MASTER = {5: Holder(pid=7, title="unpd: master running, generation 1")}
 UDP = replace(SOCKET, transport="udp", host="::1", limit=0, drops=4)
 UNIT = Unit(name="unpd.service", type="notify", kill_mode="mixed", stop_s=15.0)
 FILE = Entry(
@@ -73,25 +85,25 @@ def test_nothing_is_found_where_all_is_well(facts: MakeFacts) -> None:
             "ports",
             ECHO,
             {},
-            {"sockets": (replace(SOCKET, host="0.0.0.0"),), "holder": {5: "process 9"}.get},
+            {"sockets": (replace(SOCKET, host="0.0.0.0"),), "holder": OTHER.get},
             "services.echo.listen",
-            "tcp://0.0.0.0:7 of process 9",
+            "tcp://0.0.0.0:7 of process 9 (netcat)",
         ),
         (
             "ports",
             ECHO.replace("127.0.0.1", "[::]"),
             {},
-            {"sockets": (SOCKET,), "holder": {5: "process 9"}.get},
+            {"sockets": (SOCKET,), "holder": OTHER.get},
             "services.echo.listen",
-            "tcp://127.0.0.1:7 of process 9",
+            "tcp://127.0.0.1:7 of process 9 (netcat)",
         ),
         (
             "ports",
             "[metrics]\nlisten = 'tcp://[::1]:90'\n" + ECHO,
             {},
-            {"sockets": (replace(SOCKET, host="::1", port=90),)},
+            {"sockets": (replace(SOCKET, host="::1", port=90),), "holder": OTHER.get},
             "metrics.listen",
-            "a process elsewhere",
+            "process 9",
         ),
         (
             "ephemeral",
@@ -118,34 +130,50 @@ def test_nothing_is_found_where_all_is_well(facts: MakeFacts) -> None:
             "backlog 4096, net.core.somaxconn 128",
         ),
         (
+            "backlog",
+            ECHO,
+            {"net.core.somaxconn": "2048"},
+            {"daemon": DAEMON, "sockets": (replace(SOCKET, limit=2048),)},
+            "services.echo.backlog",
+            "backlog 4096",
+        ),
+        (
+            "backlog",
+            ECHO + "backlog = 1000\n",
+            {},
+            {"daemon": DAEMON, "sockets": (SHORT,)},
+            "tcp://127.0.0.1:7",
+            "limit 128, backlog 1000, net.core.somaxconn 4096",
+        ),
+        (
             "drops",
             ECHO,
             {},
-            {"daemon": DAEMON, "sockets": (replace(SOCKET, drops=3),), "losses": (2, 4)},
+            {"daemon": DAEMON, "sockets": (replace(SOCKET, drops=3),), "drops_before": {5: 1}},
             "tcp://127.0.0.1:7",
-            "3 since it was opened; on this host since its boot: ListenOverflows 2, ListenDrops 4",
+            "3 since it was opened, 2 within 2 s",
         ),
         (
             "queue",
             ECHO,
             {},
-            {"daemon": DAEMON, "sockets": (replace(SOCKET, queued=129),)},
+            {"daemon": DAEMON, "sockets": (replace(SOCKET, queued=4097),)},
             "tcp://127.0.0.1:7",
-            "129 wait, 128 may",
+            "4097 wait, 4096 may",
         ),
         (
             "datagrams",
             ECHO,
             {},
-            {"daemon": DAEMON, "sockets": (UDP,)},
+            {"daemon": DAEMON, "sockets": (UDP,), "drops_before": {5: 0}},
             "udp://[::1]:7",
-            "4 since it was opened, net.core.rmem_default 212992",
+            "4 since it was opened, 4 within 2 s, net.core.rmem_default 212992",
         ),
         (
             "descriptors",
             ECHO,
             {},
-            {"limits": Limits(source="the daemon", open_files=1024, processes=None)},
+            {"limits": ProcessLimits(source="the daemon", open_files=1024, processes=None)},
             "pools.default.max_connections_per_worker",
             "1024 open files (the daemon)",
         ),
@@ -162,7 +190,10 @@ def test_nothing_is_found_where_all_is_well(facts: MakeFacts) -> None:
             "processes",
             FORKING,
             {},
-            {"uid": 9, "limits": Limits(source="unpd.service", open_files=None, processes=50)},
+            {
+                "uid": 9,
+                "limits": ProcessLimits(source="unpd.service", open_files=None, processes=50),
+            },
             "RLIMIT_NPROC",
             "50 processes of the user (unpd.service)",
         ),
@@ -280,6 +311,12 @@ def test_a_fault_is_found_with_its_figure_and_its_remedy(  # noqa: PLR0917 - a r
             {},
             {"sockets": (SOCKET,), "daemon": DAEMON},
         ),
+        (
+            "ports",
+            ECHO.replace(":7", ":8"),
+            {},
+            {"sockets": (replace(SOCKET, port=8),), "daemon": DAEMON, "holder": MASTER.get},
+        ),
         ("ports", ECHO, {}, {"sockets": (replace(SOCKET, host="127.0.0.2"),)}),
         ("ports", ECHO, {}, {"sockets": (replace(SOCKET, transport="udp"),)}),
         ("ports", ECHO, {}, {"sockets": (replace(SOCKET, host="::", ipv6_only=True),)}),
@@ -292,18 +329,28 @@ def test_a_fault_is_found_with_its_figure_and_its_remedy(  # noqa: PLR0917 - a r
         ("ipv6", ECHO, {"net.ipv6.conf.all.disable_ipv6": "1"}, {}),
         ("ipv6", ECHO.replace("127.0.0.1", "[::]"), {}, {}),
         ("drops", ECHO, {}, {"daemon": DAEMON, "losses": (5, 5), "sockets": (SOCKET,)}),
-        ("queue", ECHO, {}, {"sockets": (replace(SOCKET, queued=129),)}),
+        ("queue", ECHO, {}, {"sockets": (replace(SOCKET, queued=4097),)}),
         (
             "queue",
             ECHO,
             {},
             {
                 "daemon": replace(DAEMON, inodes=frozenset({6})),
-                "sockets": (replace(SOCKET, queued=129),),
+                "sockets": (replace(SOCKET, queued=4097),),
             },
         ),
-        ("descriptors", FORKING, {}, {"limits": Limits(source="x", open_files=9, processes=None)}),
-        ("processes", FORKING, {}, {"limits": Limits(source="x", open_files=9, processes=50)}),
+        (
+            "descriptors",
+            FORKING,
+            {},
+            {"limits": ProcessLimits(source="x", open_files=9, processes=None)},
+        ),
+        (
+            "processes",
+            FORKING,
+            {},
+            {"limits": ProcessLimits(source="x", open_files=9, processes=50)},
+        ),
         ("stop", "[daemon]\ngrace_s = 600\n" + ECHO, {}, {}),
         ("stop", ECHO, {}, {"unit": replace(UNIT, type="simple")}),
         ("writable", ECHO, {}, {"entries": (FILE, DIRECTORY, STICKY)}),
@@ -345,6 +392,11 @@ def test_what_is_right_is_no_finding(
     ("check", "text", "sysctl", "changes", "is_note"),
     [
         ("drops", ECHO, {}, {"losses": (5, 5)}, True),
+        ("drops", ECHO, {}, {"daemon": DAEMON, "sockets": (replace(SOCKET, drops=3),)}, True),
+        ("datagrams", ECHO, {}, {"daemon": DAEMON, "sockets": (UDP,)}, True),
+        ("ports", ECHO, {}, {"sockets": (SOCKET,)}, True),
+        ("ports", ECHO, {}, {"sockets": (SOCKET,), "holder": MASTER.get}, True),
+        ("ports", ECHO, {}, {"sockets": (SOCKET,), "holder": OTHER.get}, False),
         (
             "ipv6",
             ECHO.replace("127.0.0.1", "[::]"),
@@ -391,12 +443,21 @@ def test_a_note_does_not_change_the_verdict(  # noqa: PLR0917 - a row of the tab
     ("changes", "unknown"),
     [
         ({"sockets": None}, {"ports"}),
-        ({"sockets": None, "daemon": DAEMON}, {"ports", "drops", "queue", "datagrams"}),
+        (
+            {"sockets": None, "daemon": DAEMON},
+            {"ports", "backlog", "drops", "queue", "datagrams"},
+        ),
         ({"unit": None, "unit_unknown": "none"}, {"stop", "kill_mode"}),
         ({"limits": None}, {"descriptors", "processes"}),
         ({"pids": ()}, {"pids"}),
         ({"clock": None}, {"clock"}),
-        ({"daemon_unknown": "it is hung"}, {"daemon"}),
+        (
+            {"daemon_unknown": "it is hung", "sockets": (SOCKET,), "holder": OTHER.get},
+            {"daemon", "ports", "backlog", "drops", "queue", "datagrams"},
+        ),
+        ({"losses": None}, {"drops"}),
+        ({"unusable_unknown": "only root can"}, {"usable"}),
+        ({"hidden": (("--config", "/x"),)}, {"writable"}),
         (
             {"sysctl": {"net.core.somaxconn": "", "net.ipv4.ip_local_port_range": ""}},
             {"backlog", "ephemeral"},
@@ -436,6 +497,39 @@ def test_the_report_has_the_fields_of_the_table(facts: MakeFacts) -> None:
         "not checked, daemon: x",
         f"{len(CHECKS)} checks with the daemon (pid 7): 1 to mend, 1 to note",
     ]
+
+
+def test_a_check_that_fails_half_way_keeps_its_findings(facts: MakeFacts) -> None:
+    """It counts as one that could not be made: there may be more."""
+    open_file = replace(FILE, mode=stat.S_IFREG | 0o666)
+    report = examine(facts(entries=(open_file,), hidden=(("--config", "/x"), ("a list", "/y"))))
+    assert [name for name, _ in report.findings] == ["writable"]
+    assert report.unknown == (("writable", "this user cannot look at /x and 1 more"),)
+
+
+@pytest.mark.parametrize(
+    ("entry", "mend"),
+    [
+        (replace(FILE, mode=stat.S_IFREG | 0o666), f"chmod go-w {FILE.path}"),
+        (replace(FILE, uid=1), f"chown root {FILE.path}"),
+        (
+            replace(FILE, uid=1, mode=stat.S_IFREG | 0o664, gid=9),
+            f"chown root {FILE.path}; chmod go-w {FILE.path}",
+        ),
+    ],
+)
+def test_the_remedy_changes_only_what_is_wrong(facts: MakeFacts, entry: Entry, mend: str) -> None:
+    """The owner of a file stays if it is one that may change it."""
+    (finding,) = of("writable", facts(entries=(entry,)))
+    assert finding.mend == mend
+
+
+def test_a_unit_that_notifies_needs_no_other_type(facts: MakeFacts) -> None:
+    """Another one has the choice."""
+    (finding,) = of("stop", facts(unit=replace(UNIT, stop_s=1.0)))
+    assert finding.right == "15 s"
+    (finding,) = of("stop", facts(unit=replace(UNIT, type="simple", stop_s=1.0)))
+    assert finding.right.startswith("Type=notify, ")
 
 
 def test_every_process_of_a_configuration_counts(facts: MakeFacts) -> None:

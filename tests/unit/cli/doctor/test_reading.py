@@ -1,13 +1,14 @@
 """How ``unpd doctor`` reads limits, cgroups and the answers of systemd."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from unpd.cli.doctor.facts import Limits
+from unpd.cli.doctor.facts import ProcessLimits
 from unpd.cli.doctor.process_facts import cgroup_limits, kernel_limits, parsed_limits
-from unpd.cli.doctor.unit_facts import described, seconds
+from unpd.cli.doctor.unit_facts import NO_SYSTEMD, Places, described, seconds, unit
 
 LIMITS = """\
 Limit                     Soft Limit           Hard Limit           Units
@@ -24,6 +25,7 @@ SHOWN = {
     "LimitNOFILE": "524288",
     "LimitNPROC": "infinity",
     "User": "unpd",
+    "MainPID": "7",
 }
 
 
@@ -33,8 +35,8 @@ def test_the_limits_that_count_are_read(files: str, found: int | None) -> None:
     processes.
     """
     limits = parsed_limits(LIMITS.format(files=files), "x")
-    assert limits == Limits(source="x", open_files=found, processes=128)
-    assert parsed_limits("", "x") == Limits(source="x", open_files=None, processes=None)
+    assert limits == ProcessLimits(source="x", open_files=found, processes=128)
+    assert parsed_limits("", "x") == ProcessLimits(source="x", open_files=None, processes=None)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +90,7 @@ def test_a_unit_is_described_by_its_properties() -> None:
     assert unit is not None
     assert (unit.type, unit.kill_mode, unit.stop_s, reason) == ("notify", "mixed", 90.0, "")
     assert unit.user == "unpd"
-    assert limits == Limits(source="unpd.service", open_files=524_288, processes=None)
+    assert limits == ProcessLimits(source="unpd.service", open_files=524_288, processes=None)
     unit, _, _ = described("unpd.service", {**SHOWN, "NotifyAccess": "none"})
     assert unit is not None
     assert unit.type == "notify with NotifyAccess=none"
@@ -97,3 +99,56 @@ def test_a_unit_is_described_by_its_properties() -> None:
         None,
         "there is no unit x.service",
     )
+
+
+SYSTEMCTL = """\
+#!/bin/sh
+test "$1 $3 $4" = "show -- unpd@web.service" || test "$4" = "cron.service" || exit 1
+cat <<END
+{shown}
+END
+"""
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    """A host with a process 7 in the cgroup of unpd@web.service, 8 in that of cron, and
+    9 in that of a session. Its systemctl knows the first two.
+    """
+    groups = {7: "system.slice/unpd@web.service", 8: "system.slice/cron.service", 9: "user.slice"}
+    for pid, group in groups.items():
+        (tmp_path / f"proc/{pid}").mkdir(parents=True)
+        (tmp_path / f"proc/{pid}/cgroup").write_text(f"0::/{group}\n")
+    systemctl = tmp_path / "systemctl"
+    shown = "\n".join(f"{key}={value}" for key, value in SHOWN.items())
+    systemctl.write_text(SYSTEMCTL.format(shown=shown))
+    systemctl.chmod(0o755)
+    (tmp_path / "booted").mkdir()
+    return Places(booted=tmp_path / "booted", proc=tmp_path / "proc", systemctl=(str(systemctl),))
+
+
+@pytest.mark.parametrize(
+    ("pid", "config", "name", "reason"),
+    [
+        (7, None, "unpd@web.service", ""),
+        (0, Path("/etc/unpd/web/unpd.toml"), "unpd@web.service", ""),
+        (8, None, "", "cron.service, in whose cgroup unpd runs, does not run unpd"),
+        (9, None, "", "no unit of systemd runs unpd here"),
+        (10, None, "", "no unit of systemd runs unpd here"),
+        (0, Path("/elsewhere/unpd.toml"), "", "no unit of systemd runs unpd here"),
+        (0, Path("/etc/unpd/unpd.toml"), "", "systemctl does not tell about unpd.service"),
+    ],
+)
+def test_the_unit_of_a_daemon_is_the_one_that_runs_it(
+    places: Places, pid: int, config: Path | None, name: str, reason: str
+) -> None:
+    """A daemon that was started by hand may be in the cgroup of any unit."""
+    found, limits, why = unit(pid, config, places)
+    assert (found.name if found else "", why) == (name, reason)
+    assert (limits is None) == (found is None)
+
+
+def test_a_host_without_systemd_has_no_unit(places: Places) -> None:
+    """No program is started to ask."""
+    other = replace(places, booted=places.proc / "none", systemctl=("/bin/false",))
+    assert unit(7, None, other) == (None, None, NO_SYSTEMD)

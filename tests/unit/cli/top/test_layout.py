@@ -1,13 +1,15 @@
 """The lines of the screen and of the plain text."""
 
+import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from tests.support.statuses import answered, child, service, status
 from unpd.cli.top.answers import Answers
-from unpd.cli.top.layout import Line, Size, page, plain, text_of
-from unpd.cli.top.tables import COLUMNS, make_tables
+from unpd.cli.top.columns import COLUMNS, make_tables
+from unpd.cli.top.layout import Line, Size, bounded, page, plain, text_of
 from unpd.cli.top.view import KEYS, View, followed, pressed
 
 SIZE = Size(100, 30)
@@ -18,6 +20,7 @@ BUSY = answered(
         children=[child(birth) for birth in range(40)],
     ),
 )
+TABLES = make_tables(BUSY, {}, "")
 
 
 def drawn(
@@ -88,6 +91,69 @@ def test_the_details_explain_each_field() -> None:
     lines = texts("enter")
     assert any(line.startswith("active: 3") and "connections are open" in line for line in lines)
     assert '  {"address": "tcp://[::]:7", "queue": {"length": 0, "limit": 4096}}' in lines
+
+
+def test_long_details_go_on_in_the_next_line() -> None:
+    """Nothing of them is cut off, and the meaning stands below."""
+    lines = texts("enter", size=Size(40, 100))
+    words = " ".join(" ".join(lines).split())
+    assert '{"address": "tcp://[::]:7", "queue": {"length": 0, "limit": 4096}}' in words
+    assert "How many connections are open" in words
+    assert any(line.startswith("    ") for line in lines)
+
+
+def test_details_that_are_longer_than_the_screen_scroll() -> None:
+    """The last line says how many lines are below; the end is the end."""
+    size = Size(40, 14)
+    every = texts("enter", size=Size(40, 100))
+    body = [line for line in every[every.index("") + 1 : -1] if line]
+    first = texts("enter", size=size)
+    assert re.match(r"[0-9]+ more below: page down", first[-1])
+    pages = [texts("enter", *["page_down"] * steps, size=size) for steps in range(9)]
+    assert set(body) <= {line for shown in pages for line in shown}
+    last = texts("enter", *["page_down"] * 50, size=size)
+    assert body[-1] in last
+    assert "more below" not in last[-1]
+    assert texts("enter", *["page_down"] * 50, *["page_up"] * 50, size=size) == first
+
+
+def test_scrolling_ends_where_the_details_end() -> None:
+    """So that one key leads back from there."""
+    view = replace(followed(View(), TABLES), details=True, scroll=500)
+    size = Size(40, 14)
+    end = bounded(view, BUSY, TABLES, "", size)
+    assert 0 < end.scroll < 100
+    assert page(end, BUSY, TABLES, "", size) == page(view, BUSY, TABLES, "", size)
+    assert page(pressed(end, "page_up", TABLES), BUSY, TABLES, "", size) != page(
+        end, BUSY, TABLES, "", size
+    )
+
+
+def test_only_rows_in_sight_are_laid_out() -> None:
+    """However many there are."""
+    laid_out: list[str] = []
+
+    class Counted(str):
+        """A text that notes each time that it is brought to the width of a column."""
+
+        __slots__ = ()
+
+        def ljust(self, *how: Any) -> str:
+            laid_out.append(self)
+            return super().ljust(*how)
+
+        def rjust(self, *how: Any) -> str:
+            laid_out.append(self)
+            return super().rjust(*how)
+
+    many = answered(status(children=[child(birth) for birth in range(500)]))
+    (_, children) = make_tables(many, {}, "")
+    rows = tuple(
+        replace(row, cells=tuple(replace(cell, text=Counted(cell.text)) for cell in row.cells))
+        for row in children.rows
+    )
+    page(View(), many, (replace(children, rows=rows),), "", SIZE)
+    assert 0 < len(laid_out) <= SIZE.height * len(children.columns)
 
 
 def test_the_help_names_keys_and_columns() -> None:

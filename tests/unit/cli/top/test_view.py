@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.support.statuses import answered, child, service, status
-from unpd.cli.top.tables import Table, make_tables
+from unpd.cli.top.columns import Table, make_tables
 from unpd.cli.top.view import KEYS, View, followed, pressed
 
 SERVICES = [service(name) for name in ("echo", "time")]

@@ -2,8 +2,9 @@
 is gone, stopped or busy must not keep the keys of ``unpd top`` from working.
 
 Owns the connection of the question that is open. Called by the screen and by the plain
-text; calls the protocol. Errors: PrivilegeError if this user may not ask; everything
-else may pass, and is a sentence in :attr:`Asker.trouble`.
+text; calls the protocol, and :mod:`unpd.control.client` for its sentences. Errors:
+PrivilegeError if this user may not ask and never could; everything else may pass, and
+is a sentence in :attr:`Asker.trouble`.
 """
 
 import contextlib
@@ -12,19 +13,21 @@ import time
 from pathlib import Path
 from typing import Any
 
+from unpd.cli.asking import checked
 from unpd.cli.top.answers import Answer
-from unpd.control.answer_fields import mismatch
-from unpd.control.client import ANSWER_TIMEOUT_S
-from unpd.control.protocol import (
-    MAX_ANSWER_BYTES,
-    ProtocolError,
-    Request,
-    decode_answer,
-    encode_request,
+from unpd.control.client import (
+    ANSWER_TIMEOUT_S,
+    RefusedError,
+    in_sentences,
+    silence,
+    unanswered,
+    unreachable,
 )
+from unpd.control.protocol import MAX_ANSWER_BYTES, Request, decode_answer, encode_request
 from unpd.control.status_fields import STATUS
-from unpd.errors import PrivilegeError
-from unpd.json_lines import LineBuffer, LineError
+from unpd.errors import PrivilegeError, UnpdError
+from unpd.json_lines import LineBuffer
+from unpd.kernel.credentials import peer_credentials
 
 
 class Asker:
@@ -38,6 +41,7 @@ class Asker:
         self._lines = LineBuffer(MAX_ANSWER_BYTES)
         self._asked_at = 0.0
         self._next_at = 0.0
+        self._was_answered = False
         self.trouble = ""
 
     def fileno(self) -> int | None:
@@ -63,13 +67,10 @@ class Asker:
             self._ask()
             return None
         try:
-            return self._read(self._sock, now)
-        except ProtocolError as error:
+            with in_sentences():
+                return self._read(self._sock, now)
+        except UnpdError as error:
             self._failed(str(error))
-        except LineError as error:
-            self._failed(f"the daemon's answer is {error}")
-        except OSError as error:
-            self._failed(f"the daemon broke off ({error.strerror or error})")
         return None
 
     def close(self) -> None:
@@ -79,7 +80,10 @@ class Asker:
             self._sock = None
 
     def _ask(self) -> None:
-        """Connect and send: both are done at once on a UNIX socket, or fail at once."""
+        """Connect and send: both are done at once on a UNIX socket, or fail at once.
+        PrivilegeError, but not after an answer: while a daemon is started anew, its
+        socket has other rights for a moment.
+        """
         self._lines = LineBuffer(MAX_ANSWER_BYTES)
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._sock.setblocking(False)
@@ -88,46 +92,35 @@ class Asker:
             # A broken pipe: the daemon refuses this user, and has said so already.
             with contextlib.suppress(BrokenPipeError):
                 self._sock.sendall(self._line)
-        except PermissionError:
-            self.close()
-            raise PrivilegeError(
-                f"this user may not use the control socket {self._path}: ask as root, or as the"
-                " user that unpd runs as"
-            ) from None
-        except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
-            self._failed(f"no daemon listens on {self._path}")
         except BlockingIOError:
-            self._failed("the daemon does not take connections: it is stopped or hung")
+            self._failed(f"unpd takes no connections on {self._path}: it is stopped or hung")
         except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            self._failed(f"cannot reach the daemon on {self._path} ({reason})")
+            problem = unreachable(self._path, error)
+            self._failed(str(problem))
+            if isinstance(problem, PrivilegeError) and not self._was_answered:
+                raise problem from None
 
     def _read(self, sock: socket.socket, now: float) -> Answer | None:
-        """Read what is there. OSError, ProtocolError, LineError."""
+        """Read what is there. OSError, ProtocolError, LineError, UnpdError."""
         complete: list[bytes] = []
         with contextlib.suppress(BlockingIOError):
             while not complete:
                 piece = sock.recv(1 << 16)
                 if not piece:
-                    self._failed("the daemon broke off: it stops, or has too many such clients")
-                    return None
+                    raise unanswered()
                 complete = self._lines.feed(piece)
         if complete:
             self.close()
             return self._taken(decode_answer(complete[0]), now)
         if now >= self._asked_at + ANSWER_TIMEOUT_S:
-            self._failed(f"the daemon has not answered for {ANSWER_TIMEOUT_S:g} s")
+            raise silence(self._path, peer_credentials(sock).pid)
         return None
 
-    def _taken(self, answer: dict[str, Any], now: float) -> Answer | None:
+    def _taken(self, answer: dict[str, Any], now: float) -> Answer:
         if not answer["ok"]:
-            self._failed(f"the daemon refuses: {answer.get('reason')}")
-            return None
-        status: Any = answer.get("status")
-        if wrong := mismatch(status, STATUS):
-            self._failed(f"the answer has no usable field {wrong}: another version of unpd answers")
-            return None
-        self.trouble = ""
+            raise RefusedError(answer)
+        status = checked(answer.get("status"), STATUS)
+        self.trouble, self._was_answered = "", True
         return Answer(status, now)
 
     def _failed(self, sentence: str) -> None:

@@ -2,12 +2,12 @@
 filtered and sorted.
 
 Called by the screen and by the plain text; calls :mod:`unpd.cli.top.answers`. Pure.
-Raises nothing. A column of which no row has a value is left out: the daemon is of
-another version, or has nothing to tell, such as drops.
+Raises nothing. A column of which no row has a value is left out, such as drops where
+the kernel has dropped nothing.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
 
@@ -72,12 +72,15 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table as it is shown. ``hidden``: how many rows the filter leaves out."""
+    """A table as it is shown. ``widths``: of the columns. ``hidden``: how many rows the
+    filter leaves out.
+    """
 
     name: str
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     order: Order
+    widths: tuple[int, ...]
     hidden: int = 0
 
 
@@ -249,6 +252,15 @@ def _arranged(name: str, rows: list[Row], order: Order, wanted: str) -> Table:
             Row(row.key, tuple(row.cells[index] for index in known), row.values) for row in chosen
         ),
         order=order,
+        widths=tuple(
+            max(
+                [
+                    len(head_of(columns[index], order)),
+                    *(len(row.cells[index].text) for row in chosen),
+                ]
+            )
+            for index in known
+        ),
         hidden=len(rows) - len(chosen),
     )
 
@@ -272,28 +284,21 @@ def _sorted(rows: list[Row], index: int, *, descending: bool) -> list[Row]:
 def fitting(table: Table, width: int, gap: int = 2) -> Table:
     """The table without its last columns, as far as it is wider than that."""
     keep, used = 0, 0
-    for index, column in enumerate(table.columns):
-        used += gap * (index > 0) + column_width(table, index, column)
+    for index, wide in enumerate(table.widths):
+        used += gap * (index > 0) + wide
         if used > width and index > 1:
             break
         keep = index + 1
-    return Table(
-        name=table.name,
+    return replace(
+        table,
         columns=table.columns[:keep],
         rows=tuple(Row(row.key, row.cells[:keep], row.values) for row in table.rows),
-        order=table.order,
-        hidden=table.hidden,
+        widths=table.widths[:keep],
     )
 
 
-def column_width(table: Table, index: int, column: Column) -> int:
-    """How wide a column is."""
-    head = len(head_of(table, column))
-    return max([head, *(len(row.cells[index].text) for row in table.rows)])
-
-
-def head_of(table: Table, column: Column) -> str:
+def head_of(column: Column, order: Order) -> str:
     """The head of a column, with the direction of the order if it has it."""
-    if column.name != table.order.column:
+    if column.name != order.column:
         return column.name
-    return f"{column.name} {'^' if table.order.reverse != column.is_text else 'v'}"
+    return f"{column.name} {'^' if order.reverse != column.is_text else 'v'}"

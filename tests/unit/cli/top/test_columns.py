@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.support.statuses import answered, child, service, status
-from unpd.cli.top.tables import Mark, Order, Table, fitting, make_tables
+from unpd.cli.top.columns import Mark, Order, Table, fitting, make_tables
 
 ECHO = service("echo", accepted=50, active=9, refused=2)
 TIME = service("time", accepted=200, active=1)
