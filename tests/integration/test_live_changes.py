@@ -128,7 +128,9 @@ def test_a_pause_that_refuses_closes_connections(launch: Launch) -> None:
         udp.connect(("127.0.0.1", udp_port(unpd)))
         udp.send(b"x")
         unpd.metric_becomes(2, "unpd_refused_total", service="echo", reason="paused")
-    assert "service echo: refusing, 0 active" in done(unpd, "status")
+    (echo,) = status(unpd)["services"]
+    assert (echo["halted"], echo["active"]) == ("refusing", 0)
+    assert "HALTED" in done(unpd, "status"), "the table has a column for it"
     done(unpd, "pause", "echo", "--for", "1s")
     unpd.wait_event("service.resumed", reason="its time is over")
     with contextlib.ExitStack() as stack:
