@@ -37,7 +37,7 @@ def scaled(draft: Draft, event: ev.PoolScaled) -> None:
         return
     state.wanted = state.wanted.with_workers(event.pool, event.workers)
     scale = Scale(event.workers, event.configured)
-    state.scales = _resized({**state.scales, event.pool: scale}, event.pool, state.wanted)
+    state.scales = _live({**state.scales, event.pool: scale})
     retire_surplus(draft)
     draft.note("pool.scaled", pool=event.pool, workers=event.workers, before=before)
     draft.do(
@@ -77,7 +77,7 @@ def resized(draft: Draft, pool: str, delta: int) -> None:
     the candidate, if that keeps the scale.
     """
     state = draft.state
-    state.scales = _resized(state.scales, pool, state.wanted)
+    state.scales = _live(_resized(state.scales, pool, state.wanted))
     kept = pool in state.candidate_scales and not state.asked.renewal
     if state.candidate is not None and kept:
         state.candidate = state.candidate.resized(pool, delta)
@@ -85,14 +85,15 @@ def resized(draft: Draft, pool: str, delta: int) -> None:
 
 
 def _resized(scales: Mapping[str, Scale], pool: str, wanted: Wanted) -> Mapping[str, Scale]:
-    """The scales, that of ``pool`` with the number of workers in ``wanted``. It is
-    dropped where the configuration wants as many.
-    """
+    """The scales, that of ``pool`` with the number of workers in ``wanted``."""
     if pool not in scales:
         return scales
-    scale = replace(scales[pool], workers=wanted.workers.get(pool, 0))
-    others = {name: each for name, each in scales.items() if name != pool}
-    return others if scale.is_none else {**others, pool: scale}
+    return {**scales, pool: replace(scales[pool], workers=wanted.workers.get(pool, 0))}
+
+
+def _live(scales: Mapping[str, Scale]) -> Mapping[str, Scale]:
+    """Those of the scales that differ from the configuration."""
+    return {pool: scale for pool, scale in scales.items() if not scale.is_none}
 
 
 def kept_scales(scales: Mapping[str, Scale], wanted: Wanted) -> Mapping[str, Scale]:
@@ -122,4 +123,4 @@ def adopt_scales(draft: Draft, scales: Mapping[str, Scale]) -> None:
     for pool in [pool for pool in state.scales if pool not in scales]:
         workers = state.wanted.workers.get(pool, 0)
         draft.note("pool.scale_ended", pool=pool, workers=workers)
-    state.scales = scales
+    state.scales = _live(scales)

@@ -158,6 +158,17 @@ def test_a_signal_during_a_reload_holds_after_it(delta: int, kept: dict[str, int
     assert scales(machine) == kept
 
 
+def test_two_signals_during_a_reload_cancel_each_other() -> None:
+    """Also where the number is that of the file between them."""
+    machine = running(wants(2))
+    scale(machine, 3)
+    machine.ready(3)
+    machine.take(ev.ReloadAsked(None), ev.ConfigLoaded(machine.edited(wants(2))))
+    machine.take(ev.PoolResized("default", -1), ev.PoolResized("default", 1))
+    machine.ready(*machine.births(ChildPhase.STARTING))
+    assert machine.state.wanted.workers == {"default": 3}
+
+
 def test_a_scale_without_room_ends_at_the_reload() -> None:
     """The pools of the new file come first."""
     machine = running(wants({"default": 1, "slow": 1}))
