@@ -8,12 +8,12 @@ that hangs costs nothing. All parts are bounded, so that a message fits into a l
 Works on :class:`unpd.master.runtime.Runtime`; raises nothing.
 """
 
-import time
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 from unpd.core.model import State
+from unpd.logs import moment
 from unpd.master.children import reports
 from unpd.master.page_feed import bounded
 from unpd.master.runtime import LastReload, Question, Runtime
@@ -72,6 +72,6 @@ def _reload(last: LastReload) -> dict[str, Any]:
     return {
         "result": str(ReloadResult.REFUSED if last.refused else ReloadResult.SUCCESS),
         "reason": bounded(last.refused),
-        "ended_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(last.ended_at)),
+        "ended_at": moment(last.ended_at),
         "generation": last.generation,
     }

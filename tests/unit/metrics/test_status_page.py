@@ -20,6 +20,7 @@ from unpd.board.layout import Master, Row, Service
 from unpd.board.memory import Entry, Scoreboard
 from unpd.control.answer_fields import AnswerField, mismatch
 from unpd.control.page_fields import PAGE
+from unpd.logs import moment
 from unpd.loop import now
 from unpd.metrics.labels import Server
 from unpd.metrics.messages import Page
@@ -198,7 +199,7 @@ def test_a_child_with_its_state(site: Site) -> None:
         "age_s": 60.0,
         "heartbeat_age_s": 0.5,
         "open": 7,
-        "last_end": {"ended": "killed by SIGKILL", "pid": 18, "at": wording.moment(WALL_S)},
+        "last_end": {"ended": "killed by SIGKILL", "pid": 18, "at": moment(WALL_S)},
     }
 
 

@@ -17,6 +17,7 @@ from unpd.board import layout
 from unpd.board.history import History, Series, Window
 from unpd.board.layout import Master, Row
 from unpd.board.memory import Entry, Scoreboard, sane
+from unpd.logs import moment
 from unpd.loop import now
 from unpd.metrics.labels import Labels
 from unpd.metrics.page import wording
@@ -69,7 +70,7 @@ def snapshot(sources: Sources, at: Moment) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "version": labels.version,
-        "time": wording.moment(at.wall_s),
+        "time": moment(at.wall_s),
         "pid": labels.master_pid,
         "config": state.get("config"),
         "phase": _phase(board),
@@ -240,7 +241,7 @@ def _last_ends(events: Sequence[Mapping[str, Any]]) -> dict[tuple[Any, Any], dic
         (fields.get("kind"), fields.get("slot")): {
             "ended": str(fields.get("ended", "")),
             "pid": fields.get("pid"),
-            "at": wording.moment(event["at"]),
+            "at": moment(event["at"]),
         }
         for event in events
         if event["event"] == "child.reaped"
@@ -252,7 +253,7 @@ def _event(event: Mapping[str, Any]) -> dict[str, Any]:
     fields = dict(event["fields"])
     return {
         "number": event["number"],
-        "at": wording.moment(event["at"]),
+        "at": moment(event["at"]),
         "event": event["event"],
         "text": wording.event_text(event["event"], fields),
         "fields": fields,

@@ -4,7 +4,6 @@ Called by :mod:`unpd.metrics.page.html` and :mod:`unpd.metrics.page.snapshot`. P
 raises nothing.
 """
 
-import time
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -108,8 +107,3 @@ def span(seconds: float | None) -> str:
             rest = whole % large // small
             return f"{whole // large} {large_unit} {rest} {small_unit}"
     return f"{whole} s"
-
-
-def moment(wall_s: float) -> str:
-    """A time since the epoch, in UTC, such as 2026-11-22T21:23:10Z."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(wall_s))
