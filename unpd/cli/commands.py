@@ -21,6 +21,7 @@ from unpd.config.list_checks import list_files
 from unpd.config.load import Loaded, builtin, load
 from unpd.config.plan import effective
 from unpd.control.client import ControlClient, NotRunningError
+from unpd.control.counted import counted
 from unpd.errors import ConfigError, PrivilegeError, UnpdError, error_text
 from unpd.kernel import likeness, signals
 from unpd.kernel.pidfile import PidFile
@@ -105,10 +106,7 @@ def _verdict(loaded: Loaded) -> str:
     """The text about a configuration that is right: how many entries each list file
     has, so that an operator notices one that lacks some, and the verdict.
     """
-    sizes = [
-        f"{file.file}: {file.entries} {'entry' if file.entries == 1 else 'entries'}"
-        for file in list_files(loaded.config)
-    ]
+    sizes = [f"{file.file}: {counted(file.entries, 'entry')}" for file in list_files(loaded.config)]
     return "\n".join([*sizes, "configuration OK"])
 
 

@@ -5,14 +5,12 @@ Called by the commands. Errors: UnpdError about the file, the service or the pee
 """
 
 from pathlib import Path
-from typing import Any
 
 from unpd.cli.output import printable
+from unpd.cli.tables import Values
 from unpd.control.spans import span_text
 from unpd.errors import UnpdError
 from unpd.kernel.privileges import user_name
-
-Values = dict[str, Any]
 
 _OUTCOMES = {
     "admitted": "{peer} may use {service}",

@@ -8,7 +8,9 @@ has at most MAX_LINES lines about pools, MAX_LOG_LINES of the log, and four more
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from unpd.cli.tables import Values
 from unpd.control.answer_fields import SCHEMA, mismatch
+from unpd.control.counted import counted
 from unpd.control.reload_fields import CHANGES, RELOADED
 from unpd.names import ReloadResult, kind_words
 
@@ -18,8 +20,6 @@ REFUSED = "reload.refused"
 """The event whose line has the reason of a refusal."""
 NAMED = 8
 """How many names or addresses a line has at most."""
-
-Values = dict[str, Any]
 
 
 def as_text(answer: Values, *, with_log: bool = False) -> str:
@@ -90,9 +90,9 @@ def _name(pool: Values) -> str:
 
 def _outcome(pool: Values) -> str:
     if pool["kind"] == "worker":
-        size = f"{pool['children']} worker{'s' * (pool['children'] != 1)}"
+        size = counted(pool["children"], "worker")
     else:
-        size = f"{pool['children']} process{'es' * (pool['children'] != 1)}"
+        size = counted(pool["children"], "process")
     match pool["outcome"]:
         case "unchanged":
             return "unchanged"

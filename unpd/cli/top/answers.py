@@ -7,9 +7,8 @@ an answer lacks, because the daemon is of another version, is a value that is no
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
-Values = dict[str, Any]
+from unpd.cli.tables import Values
 
 
 @dataclass(frozen=True, slots=True)
