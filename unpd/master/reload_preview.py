@@ -14,7 +14,6 @@ free, and whether the new children become ready, only a reload can tell.
 from collections.abc import Iterator
 from typing import Any
 
-from unpd.board.active import count_in_row
 from unpd.board.columns import ColumnsExhaustedError
 from unpd.config.differences import changed_keys
 from unpd.config.plan import restart_needed
@@ -116,11 +115,6 @@ def _child(runtime: Runtime, child: Child, drain_s: float | None) -> dict[str, A
         "index": child.slot.index,
         "service": child.slot.service or None,
         "pid": process.pid if process else None,
-        "connections": _connections(runtime, process.row) if process else 0,
+        "connections": runtime.open_connections(child.birth),
         "drain_s": drain_s,
     }
-
-
-def _connections(runtime: Runtime, row: int) -> int:
-    columns = runtime.columns.services.by_name.values()
-    return sum(count_in_row(runtime.board, row, column) for column in columns)

@@ -7,7 +7,6 @@ of :data:`unpd.control.status_fields.STATUS`, which a test compares.
 
 import os
 import socket
-import time
 from collections import Counter
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
@@ -16,19 +15,22 @@ from typing import Any
 
 from unpd import __version__
 from unpd.board import layout
-from unpd.board.active import accepted_in_row, count_active, count_in_row
+from unpd.board.active import accepted_in_row
 from unpd.board.layout import Row
 from unpd.board.memory import sane
+from unpd.board.tally import ServiceTally
 from unpd.control.answer_fields import SCHEMA
+from unpd.control.counted import counted
 from unpd.core.model import Child, State
 from unpd.core.policy import policy_of
 from unpd.core.readiness import is_ready, throttled, unready_pools, unready_slots
 from unpd.kernel import datagrams, tcp_info
+from unpd.logs import moment
 from unpd.loop import now
 from unpd.master.listening.listener import METRICS, OpenListener
 from unpd.master.rates import Rate
+from unpd.master.retired import fields_of, left_by_generation, moment_of
 from unpd.master.runtime import ChildProcess, LastReload, Runtime
-from unpd.metrics.reading import count_service
 from unpd.names import (
     ChildKind,
     ChildPhase,
@@ -102,12 +104,7 @@ def summary(runtime: Runtime, state: State) -> str:
     wanted: Counter[ChildKind] = Counter()
     for (kind, _), pool in state.wanted.pools.items():
         wanted[kind] += pool.count
-    # The row of a dead child has no open connection.
-    rows = [process.row for process in runtime.processes.values()]
-    active = sum(
-        count_active(runtime.board, runtime.columns.services.column(name), rows)
-        for name in runtime.deployment.config.services
-    )
+    active = runtime.tally().active
     parts = [
         f"generation {state.generation}",
         *(
@@ -115,7 +112,7 @@ def summary(runtime: Runtime, state: State) -> str:
             for kind, noun in _NOUNS.items()
             if wanted[kind]
         ),
-        f"{active} connection{'s' * (active != 1)}",
+        counted(active, "connection"),
     ]
     if state.phase is not MasterPhase.RUNNING:
         parts.insert(0, str(state.phase))
@@ -126,7 +123,8 @@ def summary(runtime: Runtime, state: State) -> str:
 def status(runtime: Runtime, state: State) -> dict[str, Any]:
     """Return the status as JSON values. Durations are in seconds."""
     at = now()
-    running = state.phase not in (MasterPhase.STARTING, MasterPhase.STOPPING)
+    stopping = state.phase is MasterPhase.STOPPING
+    running = state.phase is not MasterPhase.STARTING and not stopping
     exporter = runtime.deployment.listeners.of(METRICS)
     return {
         "schema": SCHEMA,
@@ -143,9 +141,13 @@ def status(runtime: Runtime, state: State) -> dict[str, Any]:
         "generation": state.generation,
         "uptime_s": round(at - runtime.started_at, 1),
         "last_reload": _reload(runtime.last_reload) if runtime.last_reload else None,
-        "retired": retired(runtime, state),
+        "stop_ends_at": moment_of(state.sessions_end_at) if stopping else None,
+        "retired": [
+            fields_of(generation, left)
+            for generation, left in left_by_generation(runtime, state).items()
+        ],
         "live_changes": _live_changes(runtime, state),
-        "services": [_service(runtime, name) for name in runtime.deployment.config.services],
+        "services": services(runtime),
         "children": children(runtime, state),
     }
 
@@ -159,36 +161,9 @@ def _reload(last: LastReload) -> dict[str, Any]:
     return {
         "result": str(ReloadResult.REFUSED if last.refused else ReloadResult.SUCCESS),
         "reason": last.refused,
-        "ended_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(last.ended_at)),
+        "ended_at": moment(last.ended_at),
         "generation": last.generation,
     }
-
-
-def retired(runtime: Runtime, state: State) -> list[dict[str, Any]]:
-    """The retired children that have not ended, by generation."""
-    left: dict[int, list[Child]] = {}
-    for child in state.children.values():
-        if child.retired:
-            left.setdefault(child.generation, []).append(child)
-    return [
-        {
-            "generation": generation,
-            "children": len(children),
-            "connections": sum(_connections(runtime, child) for child in children),
-        }
-        for generation, children in sorted(left.items())
-    ]
-
-
-def _connections(runtime: Runtime, child: Child) -> int:
-    """Count the open connections of a child."""
-    process = runtime.processes.get(child.birth)
-    if process is None or not runtime.board.row(process.row)[Row.OPEN]:
-        return 0
-    return sum(
-        count_in_row(runtime.board, process.row, column)
-        for column in runtime.columns.services.by_name.values()
-    )
 
 
 def children(runtime: Runtime, state: State) -> list[dict[str, Any]]:
@@ -199,24 +174,36 @@ def children(runtime: Runtime, state: State) -> list[dict[str, Any]]:
 
 def _live_changes(runtime: Runtime, state: State) -> list[dict[str, Any]]:
     """What was changed without the configuration."""
-    live = runtime.live
-    found = [
-        _live_change(LiveChange.HALT, name, str(order.halt), order.term.text)
+    live, level = runtime.live, runtime.live.level
+    halts = [
+        _live_change(LiveChange.HALT, name, str(order.halt), until=order.term.text)
         for name, order in live.halts.items()
     ]
-    if live.level is not None:
-        found.append(
-            _live_change(LiveChange.LOG_LEVEL, None, live.level.level, live.level.term.text)
-        )
-    found += [
-        _live_change(LiveChange.SCALE, pool, str(scale.workers), "")
+    levels = []
+    if level is not None:
+        wants, until = runtime.log.configured, level.term.text
+        levels = [_live_change(LiveChange.LOG_LEVEL, None, level.level, wants, until)]
+    scales = [
+        _live_change(LiveChange.SCALE, pool, str(scale.workers), str(scale.configured))
         for pool, scale in state.scales.items()
     ]
-    return found
+    return [*halts, *levels, *scales]
 
 
-def _live_change(change: LiveChange, subject: str | None, value: str, until: str) -> dict[str, Any]:
-    return {"change": str(change), "subject": subject, "value": value, "until": until or None}
+def _live_change(
+    change: LiveChange,
+    subject: str | None,
+    value: str,
+    configured: str | None = None,
+    until: str = "",
+) -> dict[str, Any]:
+    return {
+        "change": str(change),
+        "subject": subject,
+        "value": value,
+        "configured": configured,
+        "until": until or None,
+    }
 
 
 def _child(runtime: Runtime, child: Child, at: float) -> dict[str, Any]:
@@ -232,7 +219,7 @@ def _child(runtime: Runtime, child: Child, at: float) -> dict[str, Any]:
         "birth": child.birth,
         "pid": process.pid if process else None,
         "age_s": round(at - child.born_at, 1),
-        "connections": _connections(runtime, child) if serves else None,
+        "connections": runtime.open_connections(child.birth) if serves else None,
         "accepted": _accepted(runtime, process) if serves else None,
         **_used(runtime, child),
         "heartbeat_age_s": _beat_age_s(runtime, child, at),
@@ -316,12 +303,20 @@ def _rates(rate: Rate | None) -> dict[str, float | None]:
     }
 
 
-def _service(runtime: Runtime, name: str) -> dict[str, Any]:
-    rows = range(runtime.board.rows_given)
-    counts = count_service(runtime.board, name, runtime.columns.services.column(name), rows)
+def services(runtime: Runtime) -> list[dict[str, Any]]:
+    """The services, as :data:`unpd.control.status_fields.STATUS` has them."""
+    tally, broken = runtime.tally(), runtime.deployment.listeners.faults()
+    return [
+        _service(runtime, name, tally.services.get(name, ServiceTally()), broken)
+        for name in runtime.deployment.config.services
+    ]
+
+
+def _service(
+    runtime: Runtime, name: str, counts: ServiceTally, broken: Container[str]
+) -> dict[str, Any]:
     order = runtime.live.halts.get(name)
-    table = runtime.deployment.listeners
-    broken = table.faults()
+    opened = runtime.deployment.listeners.of(name)
     return {
         "name": name,
         "halted": str(order.halt) if order else None,
@@ -329,12 +324,12 @@ def _service(runtime: Runtime, name: str) -> dict[str, Any]:
         "active": counts.active,
         "peak": max(counts.active, _peak(runtime, name)),
         "limit": runtime.deployment.config.services[name].max_connections or None,
-        "received_bytes": sane(counts.received_bytes),
-        "sent_bytes": sane(counts.sent_bytes),
+        "received_bytes": counts.received_bytes,
+        "sent_bytes": counts.sent_bytes,
         **_rates(runtime.rates.of(name)),
-        "refused": sum(counts.refused),
-        "would_refuse": sum(counts.would_refuse),
-        "datagrams_received": counts.datagrams.received,
-        "datagrams_sent": counts.datagrams.sent,
-        "listeners": [_listener(runtime, opened, broken) for opened in table.of(name)],
+        "refused": counts.refused,
+        "would_refuse": counts.would_refuse,
+        "datagrams_received": counts.datagrams_received,
+        "datagrams_sent": counts.datagrams_sent,
+        "listeners": [_listener(runtime, each, broken) for each in opened],
     }
