@@ -19,6 +19,7 @@ from unpd.config.wording import file_shown
 from unpd.control.answer_fields import SCHEMA, AnswerField, mismatch
 from unpd.control.client import ControlClient, NotRunningError
 from unpd.control.protocol import Request
+from unpd.control.status_fields import STATUS
 from unpd.control.verbs import VERBS
 from unpd.errors import PrivilegeError, UnpdError
 
@@ -62,6 +63,13 @@ def asked(args: argparse.Namespace, fields: tuple[AnswerField, ...]) -> dict[str
     """The daemon's answer to the command. UnpdError."""
     with contextlib.closing(connect(args)) as client:
         return checked(client.ask(request_of(args)), fields)
+
+
+def status_now(args: argparse.Namespace) -> dict[str, Any]:
+    """The status of the daemon of the command. UnpdError."""
+    request = Request("status", {}, request_of(args).config)
+    with contextlib.closing(connect(args)) as client:
+        return checked(client.ask(request).get("status"), STATUS)
 
 
 def checked(answer: Any, fields: tuple[AnswerField, ...]) -> dict[str, Any]:
