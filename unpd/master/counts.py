@@ -2,8 +2,9 @@
 
 A count of 64 services in 16 workers takes some milliseconds, and two dozen commands may
 ask at a time. So a count is shared by the answers of the next moment: for SHARED times
-as long as it took, and LONGEST_S at most. The master spends a tenth of its time at most
-on counting, and the answer of a small daemon is never older than some milliseconds.
+as much processor time as it took, and LONGEST_S at most. The master spends a tenth of
+its time at most on counting, and the answer of a small daemon is never older than some
+milliseconds.
 
 Owned by the runtime; asked by :mod:`unpd.master.status`. Calls unpd.board.tally. Raises
 nothing.
@@ -11,6 +12,7 @@ nothing.
 
 import math
 from collections.abc import Mapping
+from time import thread_time
 
 from unpd.board import tally
 from unpd.board.memory import Scoreboard
@@ -33,9 +35,8 @@ class Counts:
         """A count of this moment, or of shortly before. ``columns``: those of the
         services, by name; with others it is counted anew.
         """
-        began = now()
-        if began >= self._until or columns != self._columns:
+        if now() >= self._until or columns != self._columns:
+            began = thread_time()
             self._last, self._columns = tally.take(board, columns), dict(columns)
-            ended = now()
-            self._until = ended + min(LONGEST_S, SHARED * (ended - began))
+            self._until = now() + min(LONGEST_S, SHARED * (thread_time() - began))
         return self._last

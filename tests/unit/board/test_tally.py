@@ -84,6 +84,7 @@ def test_a_count_is_shared_by_its_cost(board: Scoreboard, monkeypatch: pytest.Mo
         return take(found, columns)
 
     monkeypatch.setattr(counts, "now", lambda: clock[0])
+    monkeypatch.setattr(counts, "thread_time", lambda: clock[0])
     monkeypatch.setattr(tally, "take", slow)
     shared = Counts()
     cost_s = 0.01
