@@ -149,7 +149,7 @@ def following(path: Path, parts: Parts) -> Iterator[Following]:
     callers = Callers(children_uid=-1, path=str(path))
     control = ControlServer(callers, loop, answer, lambda *_: None)
     with send_request(path, verb="events", follow=True) as peer, contextlib.ExitStack() as end:
-        end.callback(control.part)
+        end.callback(control.farewell)
         end.callback(control.close)
         for _ in range(3):
             loop.turn(0.1)

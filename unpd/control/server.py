@@ -374,7 +374,7 @@ class ControlServer:
 
     def close(self) -> None:
         """Stop listening, remove the socket's file and close every connection without
-        an answer, but for those that follow: they wait for :meth:`part`.
+        an answer, but for those that follow: they wait for :meth:`farewell`.
         """
         for number, peer in list(self._peers.items()):
             if peer.parts is None:
@@ -383,7 +383,7 @@ class ControlServer:
         sockets.remove_path(self._sock, self._inode)
         self._sock.close()
 
-    def part(self) -> None:
+    def farewell(self) -> None:
         """Send those that follow their last line, and close their connections. One that
         has not taken its line before gets the rest of that alone, as far as there is
         room.

@@ -180,7 +180,7 @@ def serve(
         with _children_never_outlive(runtime, since):
             end = _run(shell, runtime)
     log.event("master.stopped", code=end.code, reason=end.reason)
-    control.part()
+    control.farewell()
     if end.code != ExitCode.DONE:
         raise StartFailed(ExitCode(end.code), end.reason)
     return ExitCode.DONE
