@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import Iterator
 from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM
+from time import CLOCK_BOOTTIME
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -33,7 +34,7 @@ from unpd.core.model import State
 from unpd.kernel.credentials import Credentials
 from unpd.logs import Log
 from unpd.loop import now
-from unpd.master import explaining, halting, scaling
+from unpd.master import explaining, halting, live_changes, scaling
 from unpd.master.children.kinds import wanted_children
 from unpd.master.live_changes import clock
 from unpd.master.runtime import Runtime
@@ -368,6 +369,24 @@ def test_a_halt_is_seen_at_once_and_ends_in_time(runtime: Runtime) -> None:
     assert shown.of(column) is None
     assert runtime.board.words[Master.HALTED + column] == 0
     assert carried_out(runtime, "resume")["was"] is None
+
+
+def test_an_end_is_told_by_the_clock_of_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody may set the clock on the wall meanwhile, and the time in suspend
+    counts.
+    """
+    since_boot, wall = [1000.0], [0.0]
+    clocks = SimpleNamespace(
+        CLOCK_BOOTTIME=CLOCK_BOOTTIME,
+        clock_gettime=lambda which: since_boot[which - CLOCK_BOOTTIME],
+        time=lambda: wall[0],
+    )
+    monkeypatch.setattr(live_changes, "time", clocks)
+    term = live_changes.Term.of_span("10m")
+    assert term.text == "1970-01-01T00:10:00Z"
+    since_boot[0], wall[0] = 1060.0, 3660.0
+    assert term.text == "1970-01-01T01:10:00Z"
+    assert live_changes.Term.of_span(None).text == ""
 
 
 @pytest.mark.parametrize("verb", ["pause", "drain", "resume"])
