@@ -110,7 +110,7 @@ def _spread(runtime: Runtime, request: int | None) -> None:
         if process.reported
     }
     asked = dict(runtime.processes)
-    of = Round(
+    of: Round = Round(
         take=partial(_take, asked),
         finish=lambda: _finish(runtime, request, {**fields, "silent": of.silent}),
         waiting=reported,
