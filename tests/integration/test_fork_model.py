@@ -72,8 +72,8 @@ def test_a_session_shows_its_service_and_its_client(launch: Launch, tmp_path: Pa
         assert not unpd.workers(), "no service of the pool has the model event"
         assert unpd.get("/readyz").status == 200
         shown = status(unpd)
-        counts = {one["name"]: (one["active"], one["accepted"]) for one in shown["services"]}
-        assert counts == {"echo": (2, 2), "second": (1, 1)}
+        of_services = {one["name"]: (one["active"], one["accepted"]) for one in shown["services"]}
+        assert of_services == {"echo": (2, 2), "second": (1, 1)}
         (child,) = [one for one in shown["children"] if one["kind"] == "dispatcher"]
         assert (child["phase"], child["pid"], child["generation"]) == ("ready", parent, 1)
         found = connections(unpd)

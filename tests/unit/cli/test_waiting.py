@@ -10,7 +10,7 @@ import pytest
 from unpd.cli import progress, waiting
 from unpd.cli.progress import Progress
 from unpd.cli.waiting import Wish, wait_for
-from unpd.control.client import BrokenOffError
+from unpd.control.client import ANSWER_TIMEOUT_S, BrokenOffError
 
 UNTIL = "2026-11-30T02:00:00Z"
 HELD = {"held": True, "why": None, "connections": None, "until": None}
@@ -85,7 +85,7 @@ def test_a_connection_that_is_broken_off_ends_no_wait(monkeypatch: pytest.Monkey
     daemon = Daemon(monkeypatch, None)
     with pytest.raises(BrokenOffError):
         daemon.waited()
-    assert daemon.at == waiting.ANSWER_TIMEOUT_S
+    assert daemon.at == ANSWER_TIMEOUT_S
 
 
 def test_a_terminal_that_is_gone_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
