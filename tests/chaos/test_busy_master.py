@@ -10,6 +10,7 @@ from tests.support import clients
 from tests.support.counts import wait_active
 from tests.support.daemon import Unpd
 from tests.support.launch import Launch
+from tests.support.observed import total
 from tests.support.operating import read_answer, send_request, status
 from tests.support.scale import many
 from tests.support.waiting import until
@@ -21,8 +22,9 @@ LONG = "0.5"
 
 def long_turns(unpd: Unpd, le: str = LONG) -> float:
     """How many turns of the master's loop were longer than the bound."""
-    short = unpd.total(f"{LAG}_bucket", kind="master", le=le)
-    return unpd.total(f"{LAG}_count", kind="master") - short
+    page = unpd.metrics()
+    short = total(page, f"{LAG}_bucket", kind="master", le=le)
+    return total(page, f"{LAG}_count", kind="master") - short
 
 
 @pytest.mark.slow
