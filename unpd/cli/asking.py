@@ -69,12 +69,14 @@ def status_now(args: argparse.Namespace) -> dict[str, Any]:
     """The status of the daemon of the command. UnpdError."""
     request = Request("status", {}, request_of(args).config)
     with contextlib.closing(connect(args)) as client:
-        return checked(client.ask(request).get("status"), STATUS)
+        return checked(client.ask(request).get("status"), STATUS, "status")
 
 
-def checked(answer: Any, fields: tuple[AnswerField, ...]) -> dict[str, Any]:
-    """Return the answer if it has every field of the table. UnpdError."""
-    wrong = mismatch(answer, fields)
+def checked(answer: Any, fields: tuple[AnswerField, ...], name: str = "at all") -> dict[str, Any]:
+    """Return the answer if it has every field of the table. UnpdError. ``name``: that
+    of the field in which it stands, if it is a part of an answer.
+    """
+    wrong = mismatch(answer, fields) if isinstance(answer, dict) else name
     if wrong:
         raise UnpdError(
             f"the daemon's answer has no usable field {wrong}: the daemon may be of another version"

@@ -95,7 +95,7 @@ def reload(args: argparse.Namespace) -> int:
         except UnpdError as error:
             raise type(error)(f"reload failed: {error}") from error
     if args.dry_run:
-        return _previewed(args, checked(answer.get("preview"), PREVIEW))
+        return _previewed(args, checked(answer.get("preview"), PREVIEW, "preview"))
     with_log = not in_journal()  # the daemon has written these lines there
     text = reload_text.as_text(answer, with_log=with_log)
     show(as_json(reload_text.as_fields(answer)) if args.json else text)
@@ -139,7 +139,7 @@ def status(args: argparse.Namespace) -> int:
         complain(str(error))
         return ExitCode.NOT_RUNNING
     with contextlib.closing(client):
-        shown = checked(client.ask(request_of(args)).get("status"), STATUS)
+        shown = checked(client.ask(request_of(args)).get("status"), STATUS, "status")
     if not show(as_json(shown) if args.json else status_text.as_text(shown)):
         return ExitCode.FAILED
     well = shown["ready"] and not shown["degraded"]
