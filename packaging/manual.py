@@ -23,13 +23,13 @@ from unpd.cli.parser import option_of
 from unpd.config.foreign import XINETD
 from unpd.control.answer_fields import AnswerField, paths
 from unpd.control.change_fields import HALT, LEVEL, SCALE
-from unpd.control.client_fields import CONNECTION, DENIAL, ENDED, EXPLAINED
+from unpd.control.client_fields import CONNECTION, DENIAL, ENDED, EXPLAINED, KICK
 from unpd.control.page_fields import PAGE
 from unpd.control.reload_fields import PREVIEW, RELOADED
 from unpd.control.status_fields import STATUS
 from unpd.control.verb import Argument
 from unpd.control.verbs import VERBS
-from unpd.control.view_fields import EVENT
+from unpd.control.view_fields import EVENT, WAIT
 from unpd.log_events.row import LogEvent
 from unpd.log_events.table import EVENTS
 from unpd.metrics.catalog.table import METRICS
@@ -61,7 +61,8 @@ def verbs_synopsis() -> Iterator[str]:
         yield from (".Nm", f".Cm {verb.name}", ".Op Fl -config Ar FILE | Fl -control Ar PATH")
         for argument in (*verb.arguments, *verb.options):
             if not argument.internal:
-                yield f".{_usage(argument)}" if argument.operand else f".Op {_usage(argument)}"
+                needed = argument.operand and not argument.optional
+                yield f".{_usage(argument)}" if needed else f".Op {_usage(argument)}"
 
 
 def _usage(argument: Argument) -> str:
@@ -159,6 +160,16 @@ def level_fields() -> Iterator[str]:
 def scale_fields() -> Iterator[str]:
     """An item for each field of the answer to scale."""
     return _fields_of(SCALE)
+
+
+def kick_fields() -> Iterator[str]:
+    """An item for each field of the answer to kick."""
+    return _fields_of(KICK)
+
+
+def wait_fields() -> Iterator[str]:
+    """An item for each field of the answer to wait."""
+    return _fields_of(WAIT)
 
 
 def page_fields() -> Iterator[str]:
@@ -264,6 +275,8 @@ PARTS: Mapping[str, Callable[[], Iterator[str]]] = MappingProxyType(
         "the fields of a halt": halt_fields,
         "the fields of a level": level_fields,
         "the fields of a scale": scale_fields,
+        "the fields of a kick": kick_fields,
+        "the fields of a wait": wait_fields,
         "the fields of the status page": page_fields,
         "the log events": log_events,
         "the metrics": metrics,

@@ -3,7 +3,8 @@
 Owns the threshold, the style and the fields that begin each line. Called only by the
 top of each process. Calls a sink (:mod:`unpd.sinks`), and takes the level of each event
 from the table :mod:`unpd.log_events.table`. The command line writes recent events in
-the same words (:func:`stamp`, :func:`in_words`).
+the same words (:func:`in_words`), and the answers of the daemon have times in the same
+form (:func:`stamp`, :func:`moment`).
 
 A line is formatted once, and its control characters are escaped: no text of a peer can
 make a line or a field of its own. An event that the table lacks is logged as an error:
@@ -86,6 +87,11 @@ class Log:
         """The least severe level of which events are written."""
         return LEVELS[self._threshold]
 
+    @property
+    def configured(self) -> Level:
+        """The level that the configuration wants."""
+        return self._configured
+
     def set_level(self, level: Level, *, connections: bool) -> None:
         """Write the events of ``level`` and graver ones from now on, as the
         configuration wants it. ``connections``: as for a new log.
@@ -144,13 +150,15 @@ def take_level(log: Log, level: object) -> dict[str, Any]:
     return {"error": f"level must be null or one of {', '.join(LEVELS)}"}
 
 
+def moment(wall_s: float) -> str:
+    """A time since the epoch in UTC, such as 2026-11-22T21:23:10Z."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(wall_s))
+
+
 def stamp(wall_s: float) -> str:
-    """A time since the epoch as the log writes it, in UTC."""
+    """The same as the log writes it, with milliseconds."""
     whole = int(wall_s)
-    return (
-        time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
-        + f".{int((wall_s - whole) * 1000):03d}Z"
-    )
+    return f"{moment(whole)[:-1]}.{int((wall_s - whole) * 1000):03d}Z"
 
 
 def _as_json(wall_s: float, level: Level, event: str, fields: dict[str, Field]) -> bytes:

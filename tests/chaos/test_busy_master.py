@@ -10,7 +10,8 @@ from tests.support import clients
 from tests.support.counts import wait_active
 from tests.support.daemon import Unpd
 from tests.support.launch import Launch
-from tests.support.operating import status
+from tests.support.observed import total
+from tests.support.operating import read_answer, send_request, status
 from tests.support.scale import many
 from tests.support.waiting import until
 
@@ -19,10 +20,11 @@ LONG = "0.5"
 """A bound of the histogram: much more than 20 ms, because other processes run too."""
 
 
-def long_turns(unpd: Unpd) -> float:
-    """How many turns of the master's loop were long."""
-    short = unpd.total(f"{LAG}_bucket", kind="master", le=LONG)
-    return unpd.total(f"{LAG}_count", kind="master") - short
+def long_turns(unpd: Unpd, le: str = LONG) -> float:
+    """How many turns of the master's loop were longer than the bound."""
+    page = unpd.metrics()
+    short = total(page, f"{LAG}_bucket", kind="master", le=le)
+    return total(page, f"{LAG}_count", kind="master") - short
 
 
 @pytest.mark.slow
@@ -59,3 +61,39 @@ def test_a_thousand_control_clients_hold_nobody_up(launch: Launch) -> None:
         assert clients.converse(unpd.address("echo"), b"hello") == b"hello"
     until(lambda: status(unpd)["ready"], 10.0, "an answer about the state")
     assert long_turns(unpd) == before
+
+
+SERVICES = 64
+ASKERS = 24
+ROUNDS = 6
+
+
+@pytest.mark.slow
+def test_many_that_ask_at_once_are_answered_in_short_turns(launch: Launch) -> None:
+    """Two dozen commands ask for all that a daemon of 16 workers and 64 services has,
+    again and again. A turn of the loop answers one of them, by counts that they share.
+    """
+    unpd = launch(
+        "[pools.default]\nworkers = 16\n"
+        + "".join(
+            f'[services.echo{number}]\ntype = "echo"\nlisten = ["tcp://127.0.0.1:0"]\n'
+            for number in range(SERVICES)
+        )
+    )
+    with contextlib.ExitStack() as stack:
+        for number in range(SERVICES):
+            stack.enter_context(clients.idle(unpd.address(f"echo{number}"), 4))
+        active = SERVICES * 4
+        until(lambda: unpd.total("unpd_connections_active") == active, 60.0, "all connections")
+        before = long_turns(unpd, le="0.1")
+        verbs = ("status", "workers", "listeners")
+        for turn in range(ROUNDS):
+            asked = [
+                send_request(unpd.control, verb=verbs[(turn + number) % len(verbs)])
+                for number in range(ASKERS)
+            ]
+            for sock in asked:
+                with contextlib.closing(sock):
+                    assert read_answer(sock)["ok"] is True
+        # Another process may take the processor away once or twice.
+        assert long_turns(unpd, le="0.1") - before < ROUNDS / 2

@@ -39,10 +39,12 @@ def unpd(launch: Launch, tmp_path: Path) -> Unpd:
 def printed(unpd: Unpd) -> dict[tuple[str, str], str]:
     """Return the addresses that ``unpd status`` prints, by service and kind."""
     said = unpd.run("status", "--control", str(unpd.control)).stdout.decode()
-    addresses = {}
-    for section in said.split("\nservice ")[1:]:
-        for kind, rest in re.findall(r"^  (\w+)(://[^\s,]+)", section, re.MULTILINE):
-            addresses[section.partition(":")[0], kind] = kind + rest
+    rows = [re.split("  +", line) for line in said.splitlines()]
+    addresses = {
+        (row[0], row[1].partition(":")[0]): row[1]
+        for row in rows
+        if row[0] in {*NAMES, "tcpmux"} and "://" in row[1]
+    }
     assert len(addresses) == len(NAMES) * len(KINDS) + 1, said
     return addresses
 

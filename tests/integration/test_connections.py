@@ -27,6 +27,7 @@ from tests.support.programs import (
 )
 from tests.support.waiting import until
 from unpd.cli.connections_text import _KEYS
+from unpd.control.answer_fields import SCHEMA
 from unpd.control.client_fields import CONNECTION
 from unpd.control.client_verbs import SORT_KEYS
 from unpd.names import ChildKind
@@ -158,7 +159,7 @@ def test_many_connections_come_in_pages(launch: Launch) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [
-        (("--service", "nothing"), 1, 'there is no service "nothing"'),
+        (("--service", "nothing"), 1, 'the daemon has no service "nothing"'),
         (("--peer", "192.0.2.1/24"), 2, "192.0.2.0/24"),
         (("--older", "1"), 2, '"1" has no unit'),
         (("--sort", "colour"), 2, "is no key: write one of service, peer, age"),
@@ -210,6 +211,8 @@ def test_a_kick_ends_the_connections_of_a_selection(launch: Launch, model: str) 
         other = stack.enter_context(clients.connect(unpd.address("discard")))
         wait_active(unpd, 1, service="discard")
         assert kicked(unpd, "--service", "echo", "--dry-run") == "1 connection would end\n"
+        told = json.loads(kicked(unpd, "--service", "echo", "--dry-run", "--json"))
+        assert told == {"schema": SCHEMA, "kicked": 1, "silent": 0}
         assert kicked(unpd, "--service", "echo", "--older", "1h") == "0 connections ended\n"
         assert kicked(unpd, "--peer", "192.0.2.0/24") == "0 connections ended\n"
         wait_active(unpd, 1)
@@ -220,8 +223,8 @@ def test_a_kick_ends_the_connections_of_a_selection(launch: Launch, model: str) 
         other.sendall(b"x")
         wait_active(unpd, 1, service="discard")
         event = unpd.wait_event("connections.kicked", after=2)
-        told = {key: event.fields[key] for key in ("service", "network", "ended", "silent")}
-        assert told == {"service": "echo", "network": "127.0.0.1", "ended": 1, "silent": 0}
+        shown = {key: event.fields[key] for key in ("service", "network", "ended", "silent")}
+        assert shown == {"service": "echo", "network": "127.0.0.1", "ended": 1, "silent": 0}
         assert len(unpd.log_events("connections.kicked")) == 3, "a dry run has no line"
 
 

@@ -80,6 +80,7 @@ def test_events_are_followed_until_the_daemon_ends(launch: Launch) -> None:
     assert "master.started" not in names
     assert names.index("reload.succeeded") < names.index("master.stopping")
     assert names.index("master.stopping") < names.index("child.reaped")
+    assert names[-1] == "master.stopped"
     assert (following.returncode, complaint) == (0, b"")
 
 
@@ -148,6 +149,7 @@ def following(path: Path, parts: Parts) -> Iterator[Following]:
     callers = Callers(children_uid=-1, path=str(path))
     control = ControlServer(callers, loop, answer, lambda *_: None)
     with send_request(path, verb="events", follow=True) as peer, contextlib.ExitStack() as end:
+        end.callback(control.farewell)
         end.callback(control.close)
         for _ in range(3):
             loop.turn(0.1)

@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import Iterator
 from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM
+from time import CLOCK_BOOTTIME
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -33,8 +34,9 @@ from unpd.core.model import State
 from unpd.kernel.credentials import Credentials
 from unpd.logs import Log
 from unpd.loop import now
-from unpd.master import explaining, halting
+from unpd.master import explaining, halting, live_changes, scaling
 from unpd.master.children.kinds import wanted_children
+from unpd.master.live_changes import clock
 from unpd.master.runtime import Runtime
 from unpd.names import ChildKind, Halt, MasterPhase
 
@@ -128,7 +130,9 @@ def test_a_pause_that_refuses_closes_connections(launch: Launch) -> None:
         udp.connect(("127.0.0.1", udp_port(unpd)))
         udp.send(b"x")
         unpd.metric_becomes(2, "unpd_refused_total", service="echo", reason="paused")
-    assert "service echo: refusing, 0 active" in done(unpd, "status")
+    (echo,) = status(unpd)["services"]
+    assert (echo["halted"], echo["active"]) == ("refusing", 0)
+    assert "HALTED" in done(unpd, "status"), "the table has a column for it"
     done(unpd, "pause", "echo", "--for", "1s")
     unpd.wait_event("service.resumed", reason="its time is over")
     with contextlib.ExitStack() as stack:
@@ -149,7 +153,7 @@ def test_a_pause_keeps_programs_from_starting(launch: Launch) -> None:
     """Those of a launcher, and one that would take the clients itself."""
     unpd = launch(service("cat", "/bin/cat") + service("whole", "/bin/sleep", "60", wait=True))
     done(unpd, "pause", "cat")
-    done(unpd, "drain", "whole")
+    assert "a program has the listener itself" in done(unpd, "drain", "whole")
     with contextlib.ExitStack() as stack:
         sock = stack.enter_context(clients.connect(unpd.address("cat")))
         stack.enter_context(clients.connect(unpd.address("whole")))
@@ -293,7 +297,10 @@ def test_a_daemon_that_stops_answers(launch: Launch) -> None:
     ("words", "code", "sentence"),
     [
         (("pause", "ehco"), 1, 'the daemon has no service "ehco"; it has "echo"'),
-        (("drain", "echo", "--timeout", "1"), 2, '"1" has no unit'),
+        (("drain", "echo", "--timeout", "1x"), 2, '"1x" is no time'),
+        (("wait", "drained", "echo"), 1, "echo is not draining: it takes new clients"),
+        (("wait", "ready", "echo"), 1, 'ready is about the whole daemon: leave "echo" out'),
+        (("wait", "drained", "ehco"), 1, "the daemon has no such service"),
         (("scale", "default", "2"), 1, 'the pool "default" has no workers: dispatchers serve'),
         (("scale", "fast", "2"), 1, 'the daemon has no pool "fast"; it has "default"'),
         (("scale", "default", "0"), 2, "a whole number from 1 to 512"),
@@ -355,13 +362,31 @@ def test_a_halt_is_seen_at_once_and_ends_in_time(runtime: Runtime) -> None:
     assert found["until"].endswith("Z")
     assert shown.of(column) is Halt.REFUSING
     assert runtime.board.words[Master.HALTED + column] == 1
-    halting.look(runtime, now() + 599)
+    halting.look(runtime, clock() + 599)
     assert shown.of(column) is Halt.REFUSING
     assert now() + 599 < runtime.live.due_at < now() + 601
-    halting.look(runtime, now() + 601)
+    halting.look(runtime, clock() + 601)
     assert shown.of(column) is None
     assert runtime.board.words[Master.HALTED + column] == 0
     assert carried_out(runtime, "resume")["was"] is None
+
+
+def test_an_end_is_told_by_the_clock_of_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody may set the clock on the wall meanwhile, and the time in suspend
+    counts.
+    """
+    since_boot, wall = [1000.0], [0.0]
+    clocks = SimpleNamespace(
+        CLOCK_BOOTTIME=CLOCK_BOOTTIME,
+        clock_gettime=lambda which: since_boot[which - CLOCK_BOOTTIME],
+        time=lambda: wall[0],
+    )
+    monkeypatch.setattr(live_changes, "time", clocks)
+    term = live_changes.Term.of_span("10m")
+    assert term.text == "1970-01-01T00:10:00Z"
+    since_boot[0], wall[0] = 1060.0, 3660.0
+    assert term.text == "1970-01-01T01:10:00Z"
+    assert live_changes.Term.of_span(None).text == ""
 
 
 @pytest.mark.parametrize("verb", ["pause", "drain", "resume"])
@@ -369,6 +394,26 @@ def test_a_stop_refuses(runtime: Runtime, verb: str) -> None:
     """The listeners are closed."""
     with pytest.raises(VerbError, match="the daemon is stopping"):
         carried_out(runtime, verb, MasterPhase.STOPPING)
+
+
+@pytest.mark.parametrize(
+    ("phase", "reason"),
+    [
+        (MasterPhase.STARTING, "the daemon is starting: ask again when it is running"),
+        (MasterPhase.PROVING, "the daemon is proving: ask again when it is running"),
+        (MasterPhase.STOPPING, "the daemon is stopping"),
+    ],
+)
+def test_a_scale_reads_no_configuration_that_is_about_to_change(
+    runtime: Runtime, phase: MasterPhase, reason: str
+) -> None:
+    """It would keep the number of the old one for that of the new one."""
+    request = Request("scale", {"pool": "default", "workers": "3"})
+    pending = PendingRequest(7, request, Credentials(41, 42, 43))
+    state = State(wanted_children(runtime.deployment), phase=phase)
+    with pytest.raises(VerbError, match=f"^{reason}$"):
+        scaling.scale(runtime, state, pending)
+    assert not runtime.events
 
 
 @pytest.mark.parametrize("phase", [phase for phase in MasterPhase if phase != "stopping"])

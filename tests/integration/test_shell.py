@@ -17,13 +17,15 @@ from tests.support.runtimes import running
 from unpd import sinks
 from unpd.access.network import Network
 from unpd.board.layout import Session
+from unpd.control.protocol import Request
+from unpd.control.server import PendingRequest
 from unpd.core import events as ev
 from unpd.core.model import Child, Slot
 from unpd.kernel.credentials import Credentials
 from unpd.kernel.signals import Reaped, Reaper
 from unpd.logs import Log
 from unpd.loop import Loop
-from unpd.master import shell
+from unpd.master import orders, shell
 from unpd.master.children.lanes import Lanes
 from unpd.master.shell import KILL_S, Shell
 from unpd.master.systemd.offers import Offers
@@ -176,3 +178,31 @@ def test_a_sweep_tells_of_faults_and_of_peers_that_do_not_read(
     (gone,) = [row for row in rows if row["event"] == "control.cut_off"]
     assert (gone["by_uid"], gone["by_pid"]) == (42, 41)
     os.close(log.sink.fd)
+
+
+def test_a_turn_carries_out_one_request_that_takes_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others wait for the next turns, in their order; one whose peer has gone is
+    forgotten. A short one does not wait.
+    """
+    monkeypatch.setattr(shell, "setproctitle", lambda _: None)
+    carried: list[int] = []
+    monkeypatch.setattr(
+        orders, "carry_out", lambda order, _control: carried.append(order.pending.number)
+    )
+    log = Log(sinks.standard_error(), "error", "text")
+    control = cast(Any, SimpleNamespace(is_waited_for=lambda number: number != 3))
+    silent, _ = socks = socket.socketpair()
+    with running(CONFIG.format(path=tmp_path / "echo"), log) as runtime, socks[0], socks[1]:
+        runtime.control = control
+        master = Shell(runtime, cast(Any, NoSignals(silent.fileno())), Offers())
+        for number, verb in enumerate(("status", "workers", "status", "stop", "listeners"), 1):
+            request = Request(verb, {})
+            master.carry_out(control, PendingRequest(number, request, Credentials(41, 42, 43)))
+        master._answer_next()  # noqa: SLF001 - the rest of this turn
+        assert carried == [1, 4]
+        for _ in range(3):
+            master._has_answered = False  # noqa: SLF001 - the next turn
+            master._answer_next()  # noqa: SLF001
+        assert carried == [1, 4, 2, 5]

@@ -192,7 +192,7 @@ def test_what_cannot_be_tried(launch: Launch) -> None:
         + '[services.echo]\nlisten = ["tcp://127.0.0.1:0"]\n'
     )
     for name, reason in {
-        "none": 'there is no service "none"',
+        "none": 'the daemon has no service "none"; it has "whole", "echo"',
         "echo": '"echo" is no service of type exec, and has no program',
         "whole": '"whole" has a program that expects a socket, and not standard input and output',
     }.items():

@@ -4,16 +4,19 @@ does.
 
 import contextlib
 import json
+import os
 import socket
 import subprocess
 from pathlib import Path
-from signal import SIGHUP, SIGTERM
+from signal import SIGCONT, SIGHUP, SIGSTOP, SIGTERM
 
 from tests.support import clients
 from tests.support.daemon import COMMAND, Unpd
 from tests.support.launch import Launch
 from tests.support.operating import ask, read_answer, reconfigure, reload, send_request, status
 from tests.support.waiting import until
+from unpd.control.answer_fields import mismatch
+from unpd.control.view_fields import WAIT
 
 ECHO = '[services.echo]\nlisten = ["tcp://127.0.0.1:0"]\n'
 
@@ -36,11 +39,47 @@ def test_a_drain_is_waited_for(launch: Launch) -> None:
         assert waited(unpd, "ready") == (0, "")
         late = waited(unpd, "drained", "--timeout", "0")
         assert late == (4, "unpd: not drained: 1 retired process is left, with 1 connection\n")
+        command = ("wait", "drained", "--timeout", "0", "--json", "--control", str(unpd.control))
+        told = json.loads(unpd.run(*command).stdout)
+        assert (told["held"], told["connections"]) == (False, 1)
+        assert told["until"] == status(unpd)["retired"][0]["drain_ends_at"]
         with contextlib.closing(send_request(unpd.control, verb="wait", condition="drained")) as it:
             assert ask(unpd.control, verb="status")["ok"] is True
             stack.close()
-            assert read_answer(it) == {"version": 1, "ok": True, "held": True, "why": None}
+            answer = read_answer(it)
+            assert mismatch(answer, WAIT) == ""
+            assert (answer["held"], answer["why"]) == (True, None)
     assert status(unpd)["retired"] == []
+
+
+def test_a_terminal_shows_how_far_a_stop_is(launch: Launch) -> None:
+    """How many connections are left, and until when."""
+    unpd = launch("[pools.default]\nworkers = 1\n" + ECHO)
+    keyboard, screen = os.openpty()
+    command = [*COMMAND, "stop", "--control", str(unpd.control)]
+    (worker,) = unpd.workers()
+    said = bytearray()
+
+    def shows() -> bool:
+        with contextlib.suppress(BlockingIOError):
+            said.extend(os.read(keyboard, 4096))
+        return b"stopping: 1 connection left, until 20" in said
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(clients.idle(unpd.address("echo"), 1))
+        unpd.metric_becomes(1, "unpd_connections_active", service="echo")
+        os.kill(worker, SIGSTOP)
+        os.set_blocking(keyboard, False)
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=screen) as stopping:
+            try:
+                until(shows, 20.0, lambda: f"the progress of the stop: {bytes(said)!r}")
+            finally:
+                os.kill(worker, SIGCONT)
+                stack.close()
+    assert stopping.returncode == 0
+    assert unpd.wait_exit() == 0
+    for fd in (keyboard, screen):
+        os.close(fd)
 
 
 def test_a_reload_by_signal_is_waited_for(launch: Launch) -> None:

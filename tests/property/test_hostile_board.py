@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.support.contested import Contested
 from tests.support.exporter import make_page
 from unpd.board import layout, memory
-from unpd.board.active import active_by_service, count_active
+from unpd.board.active import count_active, count_all
 from unpd.board.memory import Entry, Scoreboard
 from unpd.control.answer_fields import mismatch
 from unpd.control.page_fields import PAGE
@@ -76,8 +76,9 @@ def sample(board: Scoreboard) -> None:
     assert len(rows) == ROWS, "only the master itself says how many rows it gave out"
     assert count_service(board, "echo", 0, rows).active >= 0
     assert count_active(board, 0, rows) >= 0
-    counts = active_by_service(board, {"echo": 0, "daytime": 1}, rows)
-    for column, count in enumerate(counts.values()):
+    found = count_all(board, {"echo": 0, "daytime": 1}, rows)
+    assert all(count > 0 for count in found.by_row.values())
+    for column, count in enumerate(found.by_service.values()):
         board.words[layout.Master.CONNECTION_PEAKS + column] = count
 
 

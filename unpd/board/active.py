@@ -6,6 +6,8 @@ reaches counts as 0.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from operator import add
 
 from unpd.board import layout
 from unpd.board.layout import Board, Row, Service
@@ -25,14 +27,69 @@ def count_active(board: Scoreboard, column: int, rows: Iterable[int]) -> int:
     return sum(count_in_row(board, row, column) for row in rows)
 
 
-def active_by_service(
-    board: Scoreboard, columns: Mapping[str, int], rows: Iterable[int]
-) -> dict[str, int]:
+@dataclass(frozen=True, slots=True)
+class Active:
+    """The open connections at one time. ``by_service``: of every service; ``by_row``:
+    of each row that has any.
+    """
+
+    by_service: Mapping[str, int]
+    by_row: Mapping[int, int]
+
+    @property
+    def total(self) -> int:
+        """How many connections are open."""
+        return sum(self.by_service.values())
+
+
+def count_all(board: Scoreboard, columns: Mapping[str, int], rows: Iterable[int]) -> Active:
     """Count the open connections of every service over ``rows``. A row says in one word
     whether it has any, and most have not. A sum that no honest count reaches is 0.
+    ``columns``: those of the services, by name.
     """
-    busy = [row for row in rows if board.words[layout.row_start(row) + Row.OPEN]]
-    return {name: sane(count_active(board, column, busy)) for name, column in columns.items()}
+    width = max(columns.values(), default=-1) + 1
+    totals = [0] * width
+    by_row = {}
+    for row in rows:
+        if not board.words[layout.row_start(row) + Row.OPEN]:
+            continue
+        opened = _active_in_row(board, row, width)
+        totals = list(map(add, totals, opened))
+        if count := sum(opened[column] for column in columns.values()):
+            by_row[row] = count
+    return Active({name: sane(totals[column]) for name, column in columns.items()}, by_row)
+
+
+def _active_in_row(board: Scoreboard, row: int, width: int) -> list[int]:
+    """Count the open connections in one row, for each of the first ``width`` columns of
+    services. The words of one kind are copied at once: 64 services in 16 busy rows take
+    3 ms. Where connections ended meanwhile the column is counted alone, as
+    :func:`copied` explains.
+    """
+    before = _ended_in_row(board, row, width)
+    accepted = _words_in_row(board, row, Service.ACCEPTED, width)
+    after = _ended_in_row(board, row, width)
+    return [
+        max(0, accepted[column] - before[column])
+        if before[column] == after[column]
+        else count_in_row(board, row, column)
+        for column in range(width)
+    ]
+
+
+def _ended_in_row(board: Scoreboard, row: int, width: int) -> list[int]:
+    ended = [0] * width
+    for word in range(Service.ENDED, Service.ENDED + _ENDS):
+        cells = _words_in_row(board, row, word, width)
+        if any(cells):
+            ended = list(map(add, ended, cells))
+    return ended
+
+
+def _words_in_row(board: Scoreboard, row: int, word: int, width: int) -> list[int]:
+    """One word of each of the first ``width`` columns of services."""
+    start = _FIRST_CELLS + row * Row.size + word
+    return sane_cells(board.words[start : start + width * Service.size : Service.size].tolist())
 
 
 def count_in_row(board: Scoreboard, row: int, column: int) -> int:

@@ -16,6 +16,8 @@ from unpd.board import layout
 from unpd.board.layout import Session
 from unpd.cli.commands import load_path
 from unpd.cli.output import complain
+from unpd.config.wording import file_shown
+from unpd.control.explained import no_service
 from unpd.dispatcher.launch import STEPS, Launch, Start, begin, prepare
 from unpd.dispatcher.roll import ProcessEnd
 from unpd.dispatcher.trials import end_told
@@ -37,7 +39,8 @@ def try_program(path: Path | None, name: str) -> dict[str, Any]:
     loaded = load_path(path)
     service = loaded.config.services.get(name)
     if service is None:
-        raise UnpdError(f"there is no service {quoted(name)}")
+        whose = "the built-in default" if path is None else file_shown(path)
+        raise UnpdError(no_service(name, loaded.config.services, whose))
     reason = why_not_tried(service.options)
     if reason or not isinstance(service.options, ProgramOptions):
         raise UnpdError(f"{quoted(name)} {reason}")

@@ -19,6 +19,7 @@ from unpd.config.wording import file_shown
 from unpd.control.answer_fields import SCHEMA, AnswerField, mismatch
 from unpd.control.client import ControlClient, NotRunningError
 from unpd.control.protocol import Request
+from unpd.control.status_fields import STATUS
 from unpd.control.verbs import VERBS
 from unpd.errors import PrivilegeError, UnpdError
 
@@ -64,9 +65,18 @@ def asked(args: argparse.Namespace, fields: tuple[AnswerField, ...]) -> dict[str
         return checked(client.ask(request_of(args)), fields)
 
 
-def checked(answer: Any, fields: tuple[AnswerField, ...]) -> dict[str, Any]:
-    """Return the answer if it has every field of the table. UnpdError."""
-    wrong = mismatch(answer, fields)
+def status_now(args: argparse.Namespace) -> dict[str, Any]:
+    """The status of the daemon of the command. UnpdError."""
+    request = Request("status", {}, request_of(args).config)
+    with contextlib.closing(connect(args)) as client:
+        return checked(client.ask(request).get("status"), STATUS, "status")
+
+
+def checked(answer: Any, fields: tuple[AnswerField, ...], name: str = "at all") -> dict[str, Any]:
+    """Return the answer if it has every field of the table. UnpdError. ``name``: that
+    of the field in which it stands, if it is a part of an answer.
+    """
+    wrong = mismatch(answer, fields) if isinstance(answer, dict) else name
     if wrong:
         raise UnpdError(
             f"the daemon's answer has no usable field {wrong}: the daemon may be of another version"

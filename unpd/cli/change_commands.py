@@ -7,19 +7,17 @@ does not take the words about it.
 """
 
 import argparse
-import contextlib
-import math
 from collections.abc import Callable
 from typing import Any
 
-from unpd.cli import changes_text, draining
-from unpd.cli.asking import answer_as_json, asked, checked, connect, request_of
+from unpd.cli import changes_text
+from unpd.cli.asking import answer_as_json, asked
 from unpd.cli.output import complain, show
+from unpd.cli.waiting import Wish, wait_for
 from unpd.control.answer_fields import AnswerField
 from unpd.control.change_fields import HALT, LEVEL, SCALE
-from unpd.control.protocol import Request
-from unpd.control.spans import span_s
-from unpd.control.status_fields import STATUS
+from unpd.control.client import NotRunningError, RefusedError
+from unpd.errors import UnpdError
 from unpd.names import ExitCode
 
 
@@ -51,21 +49,33 @@ def drain(args: argparse.Namespace) -> int:
     """``unpd drain``: wait until the open connections have ended. An interrupt ends the
     wait alone.
     """
-    answer = asked(args, HALT)
+    halt = asked(args, HALT)
     if not args.json:
-        show(changes_text.halted(answer))
-    timeout_s = span_s(args.timeout) if args.timeout else math.inf
-    try:
-        left = draining.wait_drained(args.service, lambda: _status_of(args), timeout_s)
-    except KeyboardInterrupt:
-        complain(f"interrupted: the drain goes on until unpd resume {args.service}")
-        raise
-    answer["connections"] = left
+        show(changes_text.halted(halt))
+    answer = _drained(args)
+    if answer["held"] or answer["connections"] is not None:
+        halt["connections"] = answer["connections"] or 0
     if args.json:
-        show(answer_as_json(answer, HALT))
+        show(answer_as_json(halt, HALT))
     else:
-        show(changes_text.drained(args.service, left))
-    return ExitCode.DEGRADED if left else ExitCode.DONE
+        show(changes_text.drained(args.service, answer))
+    return ExitCode.DONE if answer["held"] else ExitCode.DEGRADED
+
+
+def _drained(args: argparse.Namespace) -> dict[str, Any]:
+    """Wait for the end of the drain. UnpdError says that the drain itself goes on,
+    unless the daemon has ended, or does not drain the service any more.
+    """
+    goes_on = f"the drain goes on until unpd resume {args.service}"
+    try:
+        return wait_for(args, Wish("drained", args.service, args.timeout))
+    except KeyboardInterrupt:
+        complain(f"interrupted: {goes_on}")
+        raise
+    except (NotRunningError, RefusedError):
+        raise
+    except UnpdError as error:
+        raise type(error)(f"{error}; {goes_on}") from error
 
 
 def _changed(
@@ -76,9 +86,3 @@ def _changed(
     answer = asked(args, fields)
     show(answer_as_json(answer, fields) if args.json else text(answer))
     return ExitCode.DONE
-
-
-def _status_of(args: argparse.Namespace) -> dict[str, Any]:
-    request = Request("status", {}, request_of(args).config)
-    with contextlib.closing(connect(args)) as client:
-        return checked(client.ask(request).get("status"), STATUS)

@@ -1,45 +1,48 @@
 """The texts that ``unpd pause``, ``resume``, ``drain``, ``log-level`` and ``scale``
 print for people.
 
-Called by the commands and unpd.cli.draining with answers that have every field of
-their tables in :mod:`unpd.control.change_fields`. Raises nothing.
+Called by the commands with answers that have every field of their tables in
+:mod:`unpd.control.change_fields`. Raises nothing.
 """
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
 
-Values = dict[str, Any]
+from unpd.cli.tables import Values
+from unpd.names import Halt
+from unpd.wording import counted
 
 _HALTS: Mapping[str, str] = MappingProxyType(
     {
-        "paused": "new clients of {service} wait",
-        "refusing": "new clients of {service} are refused",
-        "draining": "new clients of {service} are refused",
+        Halt.PAUSED: "new clients of {service} wait",
+        Halt.REFUSING: "new clients of {service} are refused",
+        Halt.DRAINING: "new clients of {service} are refused",
     }
 )
 _NOT_SAVED = "; a restart of the daemon ends it too"
-
-
-def connections(number: int) -> str:
-    """How many connections, in words."""
-    return f"{number} connection{'s' * (number != 1)}"
+_PROGRAM = (
+    "; a program has the listener itself (wait, keep): it goes on taking clients until it ends"
+)
 
 
 def halted(answer: Values) -> str:
     """What a pause or a drain has done."""
     what = _HALTS.get(answer["halted"], "{service} is {halted}").format(**answer)
     until = answer["until"] or f"unpd resume {answer['service']}"
-    return f"{what} until {until}{_NOT_SAVED}; {connections(answer['connections'])} open"
+    left = f"{counted(answer['connections'], 'connection')} open"
+    program = _PROGRAM if answer["program_has_socket"] else ""
+    return f"{what} until {until}{_NOT_SAVED}; {left}{program}"
 
 
-def drained(service: str, left: int) -> str:
-    """How a drain has ended. ``left``: how many connections are still open."""
-    if not left:
+def drained(service: str, answer: Values) -> str:
+    """How a drain has ended. ``answer``: that to the wait for it."""
+    if answer["held"]:
         return f"{service} is drained: no connection is open"
+    if answer["connections"] is None:
+        return f"{service} is not drained: {answer['why']}"
     return (
-        f"{service} is not drained in time: {connections(left)} left; the drain goes on, and unpd"
-        f" kick --service {service} ends them"
+        f"{service} is not drained in time: {counted(answer['connections'], 'connection')} left;"
+        f" the drain goes on, and unpd kick --service {service} ends them"
     )
 
 
@@ -69,7 +72,7 @@ def silence(answer: Values) -> str:
 def scaled(answer: Values) -> str:
     """What a scale has done."""
     pool, workers, configured = answer["pool"], answer["workers"], answer["configured"]
-    done = f"pool {pool}: {workers} worker{'s' * (workers != 1)}, {answer['before']} before"
+    done = f"pool {pool}: {counted(workers, 'worker')}, {answer['before']} before"
     if workers == configured:
         return f"{done}, as the configuration wants it"
     return f"{done}; the configuration wants {configured}{_NOT_SAVED}"

@@ -12,7 +12,7 @@ from typing import Any
 
 from unpd.access.advice import doubt
 from unpd.cli import connections_text, denied_text, ended_text, explained_text
-from unpd.cli.asking import as_json, checked, connect, request_of
+from unpd.cli.asking import answer_as_json, as_json, checked, connect, request_of
 from unpd.cli.configured import config_path
 from unpd.cli.output import complain, show
 from unpd.control.answer_fields import SCHEMA
@@ -108,7 +108,8 @@ def kick(args: argparse.Namespace) -> int:
     """``unpd kick``: a process that does not answer is a failure."""
     with contextlib.closing(connect(args)) as client:
         answer = checked(client.ask(request_of(args)), KICK)
-    show(connections_text.kicked(answer, dry_run=args.dry_run))
+    told = connections_text.kicked(answer, dry_run=args.dry_run)
+    show(answer_as_json(answer, KICK) if args.json else told)
     if complaint := connections_text.silence(answer):
         complain(complaint)
     return ExitCode.FAILED if answer["silent"] else ExitCode.DONE

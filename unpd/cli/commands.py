@@ -29,6 +29,7 @@ from unpd.logs import trace_of
 from unpd.master import boot, parents
 from unpd.master.systemd.offers import Offers
 from unpd.names import MASTER_TITLE, ExitCode
+from unpd.wording import counted
 
 
 def load_path(path: Path | None, host: Host | None = None) -> Loaded:
@@ -113,10 +114,7 @@ def _verdict(loaded: Loaded) -> str:
     """The text about a configuration that is right: how many entries each list file
     has, so that an operator notices one that lacks some, and the verdict.
     """
-    sizes = [
-        f"{file.file}: {file.entries} {'entry' if file.entries == 1 else 'entries'}"
-        for file in list_files(loaded.config)
-    ]
+    sizes = [f"{file.file}: {counted(file.entries, 'entry')}" for file in list_files(loaded.config)]
     return "\n".join([*sizes, "configuration OK"])
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from unpd.cli.tables import Columns, Values
 from unpd.cli.tables import table as as_table
-from unpd.figures import span_text
+from unpd.wording import counted, span_text
 
 _KEYS: Mapping[str, Callable[[Values], Any]] = MappingProxyType(
     {
@@ -71,8 +71,7 @@ def rtt_text(rtt_s: float | None) -> str:
 
 def kicked(answer: Values, *, dry_run: bool) -> str:
     """How many connections a kick has ended, or would end."""
-    number = answer["kicked"]
-    return f"{number} connection{'s' * (number != 1)} {'would end' if dry_run else 'ended'}"
+    return f"{counted(answer['kicked'], 'connection')} {'would end' if dry_run else 'ended'}"
 
 
 def silence(answer: Values) -> str:
@@ -83,6 +82,6 @@ def silence(answer: Values) -> str:
     if not number:
         return ""
     return (
-        f"{number} process{'es' * (number != 1)} did not answer: connections may be open there;"
+        f"{counted(number, 'process')} did not answer: connections may be open there;"
         " unpd status shows the processes"
     )

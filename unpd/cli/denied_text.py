@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from unpd.cli.output import printable
 from unpd.cli.tables import Values, aligned
 from unpd.kernel.privileges import user_name
+from unpd.wording import counted
 
 _HEADER = ("NETWORK", "REASON", "SINCE", "UNTIL", "BY")
 
@@ -20,8 +21,7 @@ def denied(answer: Values) -> str:
     before = ", in the place of its denial before" if answer["replaced"] else ""
     lines = [f"{denial['network']} is denied until {until}{before}"]
     if answer["kicked"] is not None:
-        number = answer["kicked"]
-        lines.append(f"{number} open connection{'s' * (number != 1)} ended")
+        lines.append(f"{counted(answer['kicked'], 'open connection')} ended")
     return "\n".join(lines)
 
 
@@ -33,7 +33,7 @@ def silence(answer: Values) -> str:
     if not number:
         return ""
     return (
-        f"{number} process{'es' * (number != 1)} did not answer: connections of"
+        f"{counted(number, 'process')} did not answer: connections of"
         f" {answer['denial']['network']} may be open there; unpd status shows the processes"
     )
 

@@ -11,7 +11,7 @@ from typing import Any
 from unpd.cli.connections_text import rtt_text
 from unpd.cli.tables import Columns, Values
 from unpd.cli.tables import table as as_table
-from unpd.figures import span_text
+from unpd.wording import span_text
 
 _KEYS: Mapping[str, Callable[[Values], Any]] = MappingProxyType(
     {

@@ -5,11 +5,10 @@ Called by the commands with answers that have every field of
 """
 
 import json
-from typing import Any
 
+from unpd.cli.tables import Values
 from unpd.control.answer_fields import SCHEMA
-
-Values = dict[str, Any]
+from unpd.wording import counted
 
 
 def as_text(event: Values) -> str:
@@ -29,4 +28,4 @@ def gap(missed: int) -> str:
     """A complaint about events that are lost; "" if none are."""
     if not missed:
         return ""
-    return f"{missed} event{'s' * (missed != 1)} between these were too many to be kept"
+    return f"{counted(missed, 'event')} between these were too many to be kept"

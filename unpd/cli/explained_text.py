@@ -5,14 +5,12 @@ Called by the commands. Errors: UnpdError about the file, the service or the pee
 """
 
 from pathlib import Path
-from typing import Any
 
 from unpd.cli.output import printable
+from unpd.cli.tables import Values
 from unpd.errors import UnpdError
-from unpd.figures import span_text
 from unpd.kernel.privileges import user_name
-
-Values = dict[str, Any]
+from unpd.wording import span_text
 
 _OUTCOMES = {
     "admitted": "{peer} may use {service}",

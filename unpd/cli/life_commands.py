@@ -10,15 +10,18 @@ import argparse
 import contextlib
 import os
 import select
+import time
+from collections.abc import Callable
 from typing import Any
 
-from unpd.cli import events_text, preview_text, reload_text, status_text, workers_text
-from unpd.cli.asking import as_json, checked, connect, request_of
+from unpd.cli import events_text, preview_text, progress, reload_text, status_text, workers_text
+from unpd.cli.asking import answer_as_json, as_json, checked, connect, request_of, status_now
 from unpd.cli.output import complain, in_journal, show
+from unpd.cli.progress import TICK_S, Progress
+from unpd.cli.waiting import Wish, wait_for
 from unpd.control.answer_fields import SCHEMA, mismatch
 from unpd.control.client import (
     ANSWER_TIMEOUT_S,
-    BrokenOffError,
     ControlClient,
     NotRunningError,
     RefusedError,
@@ -36,7 +39,8 @@ def stop(args: argparse.Namespace) -> int:
         pidfd = _open_pidfd(client.daemon_pid())
         client.ask(request_of(args))
         if pidfd is not None:
-            _wait_exit(pidfd, client)
+            with Progress() as shown:
+                _wait_exit(pidfd, client, lambda: _show(args, shown, progress.stopping))
     show("stopped" if pidfd is not None else "told to stop")
     return ExitCode.DONE
 
@@ -51,15 +55,28 @@ def _open_pidfd(pid: int) -> int | None:
         return None
 
 
-def _wait_exit(pidfd: int, client: ControlClient) -> None:
+def _wait_exit(pidfd: int, client: ControlClient, meanwhile: Callable[[], None]) -> None:
     """Wait until the process has ended: then its pidfd is readable (pidfd_open(2)).
-    SilentError if it stands still before that.
+    SilentError if it stands still before that. ``meanwhile`` is called every second.
     """
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
-    while not poll.poll(ANSWER_TIMEOUT_S * 1000):
-        client.probe()
+    probe_at = time.monotonic() + ANSWER_TIMEOUT_S
+    while not poll.poll(TICK_S * 1000):
+        if time.monotonic() >= probe_at:
+            client.probe()
+            probe_at = time.monotonic() + ANSWER_TIMEOUT_S
+        meanwhile()
     os.close(pidfd)
+
+
+def _show(args: argparse.Namespace, shown: Progress, text: Callable[[dict[str, Any]], str]) -> None:
+    """Show how far the daemon is, if there is a terminal. The command itself notices a
+    daemon that does not answer.
+    """
+    if shown.shows:
+        with contextlib.suppress(UnpdError):
+            shown.show(text(status_now(args)))
 
 
 def reload(args: argparse.Namespace) -> int:
@@ -67,19 +84,31 @@ def reload(args: argparse.Namespace) -> int:
     changed. Fail, with the reason, if the daemon refuses it. With --dry-run print what
     it would change.
     """
-    with contextlib.closing(connect(args)) as client:
+    with contextlib.closing(connect(args)) as client, Progress() as shown:
         try:
-            answer = client.ask(request_of(args))
+            answer = client.ask(
+                request_of(args), meanwhile=lambda: _show(args, shown, progress.reloading)
+            )
         except RefusedError as error:
+            shown.show("")
             return _not_reloaded(args, error)
         except UnpdError as error:
             raise type(error)(f"reload failed: {error}") from error
     if args.dry_run:
-        return _previewed(args, checked(answer.get("preview"), PREVIEW))
+        return _previewed(args, checked(answer.get("preview"), PREVIEW, "preview"))
     with_log = not in_journal()  # the daemon has written these lines there
     text = reload_text.as_text(answer, with_log=with_log)
     show(as_json(reload_text.as_fields(answer)) if args.json else text)
+    if Progress().shows:
+        with contextlib.suppress(UnpdError):
+            _mention(progress.retired(status_now(args)))
     return ExitCode.DONE
+
+
+def _mention(left: str) -> None:
+    """Say what a reload has left, to a person."""
+    if left:
+        complain(f"{left}; unpd wait drained waits for their end", name="")
 
 
 def _not_reloaded(args: argparse.Namespace, error: RefusedError) -> int:
@@ -116,7 +145,7 @@ def status(args: argparse.Namespace) -> int:
         complain(str(error))
         return ExitCode.NOT_RUNNING
     with contextlib.closing(client):
-        shown = checked(client.ask(request_of(args)).get("status"), STATUS)
+        shown = checked(client.ask(request_of(args)).get("status"), STATUS, "status")
     if not show(as_json(shown) if args.json else status_text.as_text(shown)):
         return ExitCode.FAILED
     well = shown["ready"] and not shown["degraded"]
@@ -160,21 +189,13 @@ def wait(args: argparse.Namespace) -> int:
     run.
     """
     try:
-        with contextlib.closing(connect(args)) as client:
-            answer = checked(_answer_of(client, args), WAIT)
+        answer = wait_for(args, Wish(args.condition, args.service, args.timeout))
     except NotRunningError as error:
         complain(str(error))
         return ExitCode.NOT_RUNNING
+    if args.json:
+        show(answer_as_json(answer, WAIT))
     if not answer["held"]:
         complain(f"not {args.condition}: {answer['why']}")
         return ExitCode.DEGRADED
     return ExitCode.DONE
-
-
-def _answer_of(client: ControlClient, args: argparse.Namespace) -> dict[str, Any]:
-    """The daemon's answer. NotRunningError if it has ended before that."""
-    try:
-        return client.ask(request_of(args))
-    except BrokenOffError:
-        connect(args).close()
-        raise

@@ -257,8 +257,13 @@ def _add_argument(parser: argparse.ArgumentParser, argument: Argument) -> None:
     if argument.type is bool:
         parser.add_argument(name, action="store_true", help=argument.help)
     else:
+        nargs = "?" if argument.operand and argument.optional else None
         parser.add_argument(
-            name, metavar=argument.placeholder, type=_text(argument.check), help=argument.help
+            name,
+            metavar=argument.placeholder,
+            nargs=nargs,
+            type=_text(argument.check),
+            help=argument.help,
         )
 
 

@@ -6,13 +6,11 @@ MAX_LINES lines about keys, about pools and about processes, and a few more.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from unpd.cli.reload_text import MAX_LINES, key_lines, listed, pool_lines
-from unpd.figures import span_text
+from unpd.cli.tables import Values
 from unpd.names import kind_words
-
-Values = dict[str, Any]
+from unpd.wording import counted, span_text
 
 _CHANGES = (("added", "would come"), ("removed", "would go"), ("changed", "would change"))
 _LISTENERS = (
@@ -62,8 +60,8 @@ def _pools(pools: Sequence[Values]) -> Iterator[str]:
 def _replaced(children: Sequence[Values]) -> Iterator[str]:
     if not children:
         return
-    total = sum(child["connections"] for child in children)
-    yield f"{_count(len(children), 'process')} would be replaced or end, {_connections(total)}:"
+    total = counted(sum(child["connections"] for child in children), "connection")
+    yield f"{counted(len(children), 'process')} would be replaced or end, {total}:"
     lines = [f"  {_child(child)}" for child in children]
     yield from _bounded("processes", lines)
 
@@ -74,14 +72,5 @@ def _child(child: Values) -> str:
     keeps = f", for {until}" if child["connections"] else ""
     return (
         f"{kind_words(child['kind'])} {place}, pid {child['pid'] or 'unknown'},"
-        f" {_connections(child['connections'])}{keeps}"
+        f" {counted(child['connections'], 'connection')}{keeps}"
     )
-
-
-def _connections(number: int) -> str:
-    return _count(number, "connection")
-
-
-def _count(number: int, noun: str) -> str:
-    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
-    return f"{number} {noun if number == 1 else plural}"

@@ -9,9 +9,11 @@ and some more.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from unpd.cli.tables import Values
 from unpd.control.answer_fields import SCHEMA, mismatch
 from unpd.control.reload_fields import CHANGES, RELOADED
 from unpd.names import ReloadResult, kind_words
+from unpd.wording import counted
 
 MAX_LINES = 12
 MAX_LOG_LINES = 40
@@ -19,8 +21,6 @@ REFUSED = "reload.refused"
 """The event whose line has the reason of a refusal."""
 NAMED = 8
 """How many names or addresses a line has at most."""
-
-Values = dict[str, Any]
 
 
 def as_text(answer: Values, *, with_log: bool = False) -> str:
@@ -106,9 +106,9 @@ def _name(pool: Values) -> str:
 
 def _outcome(pool: Values) -> str:
     if pool["kind"] == "worker":
-        size = f"{pool['children']} worker{'s' * (pool['children'] != 1)}"
+        size = counted(pool["children"], "worker")
     else:
-        size = f"{pool['children']} process{'es' * (pool['children'] != 1)}"
+        size = counted(pool["children"], "process")
     match pool["outcome"]:
         case "unchanged":
             return "unchanged"

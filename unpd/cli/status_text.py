@@ -10,6 +10,8 @@ from types import MappingProxyType
 
 from unpd.cli.tables import Columns, Values, table
 from unpd.cli.workers_text import amount, listeners, number, workers
+from unpd.names import MasterPhase
+from unpd.wording import counted, live_change_text, span_text
 
 _SERVICES: Columns = MappingProxyType(
     {
@@ -61,7 +63,7 @@ def as_text(status: Values) -> str:
 def _daemon(status: Values) -> Iterator[str]:
     yield (
         f"unpd {status['version']}: {_state(status)}, pid {status['pid']},"
-        f" generation {status['generation']}, up {status['uptime_s']:.0f} s"
+        f" generation {status['generation']}, up {span_text(round(status['uptime_s']))}"
     )
     yield f"configuration: {status['config'] or 'the built-in default'}"
     yield f"metrics: {status['metrics'] or 'off'}"
@@ -70,21 +72,24 @@ def _daemon(status: Values) -> Iterator[str]:
     for fault in status["degraded"]:
         yield f"degraded: {fault['text']}"
     yield from map(_live_change, status["live_changes"])
+    if status["stop_ends_at"]:
+        yield f"the stop ends every connection at {status['stop_ends_at']}"
     for retired in status["retired"]:
+        until = f", until {retired['drain_ends_at']}" if retired["drain_ends_at"] else ""
         yield (
             f"retired from generation {retired['generation']}:"
-            f" {_count(retired['children'], 'child')},"
-            f" {_count(retired['connections'], 'connection')}"
+            f" {counted(retired['children'], 'child')},"
+            f" {counted(retired['connections'], 'connection')}{until}"
         )
 
 
 def _state(status: Values) -> str:
     """Return what the daemon does for clients, then what it is doing itself."""
     phase = status["phase"]
-    if phase in ("starting", "stopping"):
+    if phase in (MasterPhase.STARTING, MasterPhase.STOPPING):
         return str(phase)
     serves = "ready" if status["ready"] else "not ready"
-    return serves if phase == "running" else f"{serves}, reloading ({phase})"
+    return serves if phase == MasterPhase.RUNNING else f"{serves}, reloading ({phase})"
 
 
 def _reload(reload: Values) -> str:
@@ -97,19 +102,7 @@ def _reload(reload: Values) -> str:
 
 
 def _live_change(change: Values) -> str:
-    value, subject = change["value"], change["subject"]
-    what = {
-        "halt": f"service {subject} is {value}",
-        "log_level": f"the level of the log is {value}",
-        "scale": f"pool {subject} has {value} workers",
-    }.get(change["change"], f"{change['change']} {subject} {value}")
-    until = f" until {change['until']}" if change["until"] else ""
-    return f"live change, not saved: {what}{until}"
-
-
-def _count(number: int, word: str) -> str:
-    plural = "children" if word == "child" else f"{word}s"
-    return f"{number} {word if number == 1 else plural}"
+    return f"live change, not saved: {live_change_text(change)}"
 
 
 def _services(services: Sequence[Values]) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from types import MappingProxyType
 
 from unpd.cli.tables import Columns, Values, table
-from unpd.figures import span_text
+from unpd.wording import span_text
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _WORKERS: Columns = MappingProxyType(

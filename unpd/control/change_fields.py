@@ -19,11 +19,21 @@ HALT = (
     ),
     AnswerField("was", "text", "How it was halted before.", "it took new clients"),
     AnswerField("connections", "integer", "How many connections are open."),
+    AnswerField(
+        "program_has_socket",
+        "boolean",
+        "Whether a program has the listener itself (wait, keep): it goes on taking clients, and a"
+        " drain lasts until it ends.",
+    ),
 )
 """The fields of the answers to ``pause``, ``resume`` and ``drain``."""
 LEVEL = (
     AnswerField("level", "text", "The level of the log."),
-    AnswerField("live", "boolean", "Whether it is another one than the configured."),
+    AnswerField(
+        "live",
+        "boolean",
+        "Whether an operator has set it, for a time or until the configured one is wanted again.",
+    ),
     AnswerField(
         "until",
         "text",

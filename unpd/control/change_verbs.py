@@ -4,7 +4,7 @@
 
 import re
 
-from unpd.control.argument_checks import span
+from unpd.control.argument_checks import span, timeout
 from unpd.control.verb import Answered, Argument, Verb
 from unpd.log_events.row import LEVELS
 from unpd.names import MAX_POOL_WORKERS
@@ -100,11 +100,13 @@ ROWS = (
             " draining, and wait until its open connections have ended."
             " The listeners stay open, so that no other program can take their addresses: a load"
             " balancer that only connects sees no difference, one that awaits an answer does."
-            " On a terminal the command shows how many connections are left."
+            " On a terminal the command shows how many connections are left, and how long it waits."
             " If some are left after the timeout, the exit code is 4; the drain goes on then, and"
             " also after the command was interrupted, until unpd resume ends it."
             " It outlasts a reload that keeps the service, but no restart."
             " unpd kick ends the connections that are left."
+            " A program that has the listener itself (wait, keep) ends when it likes, and a drain"
+            " of its service lasts that long; the command says so."
         ),
         answered=Answered.AT_ONCE,
         changes=True,
@@ -114,10 +116,10 @@ ROWS = (
                 name="timeout",
                 type=str,
                 placeholder="TIME",
-                check=span,
+                check=timeout,
                 help=(
-                    "wait no longer than this time, such as 90s, 10m, 2h or 1d (default: as long as"
-                    " it takes)"
+                    "wait no longer than this: seconds, or a time such as 90s, 10m, 2h or 1d; 0"
+                    " only looks (default: as long as it takes)"
                 ),
             ),
             _JSON,
@@ -131,8 +133,8 @@ ROWS = (
             " graver ones; configured stands for the level of the configuration."
             " The level outlasts a reload, also one that changes log.level, but no restart."
             " Session processes that run already keep their level."
-            " A process that does not answer within 3 seconds is a failure; it takes the level when"
-            " it goes on."
+            " A process that does not answer within 3 seconds is a failure; it is asked again until"
+            " it takes the level."
         ),
         answered=Answered.LATER,
         changes=True,
@@ -163,8 +165,8 @@ ROWS = (
         help="change the number of workers of a pool",
         description=(
             "Give a pool another number of workers. Surplus workers drain as after a reload."
-            " The number holds until a restart, or until a reload finds another number of workers"
-            " in the file than this one was."
+            " The number holds until a restart, or until a reload whose file has another number of"
+            " workers for the pool than the file had when the number was given."
             " Only pools with services of the model event have workers."
             " While a reload is under way the command is refused."
         ),

@@ -18,7 +18,7 @@ import socket
 import struct
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,8 @@ from unpd.kernel.privileges import user_name
 
 ANSWER_TIMEOUT_S = 5.0
 """How long a daemon may take to answer. One that works takes milliseconds."""
+MEANWHILE_S = 1.0
+"""How often a caller may do something else while it waits."""
 
 
 class NotRunningError(UnpdError):
@@ -149,14 +151,19 @@ class ControlClient:
         """
         return peer_credentials(self._sock).pid
 
-    def ask(self, request: Request, fds: Sequence[int] = ()) -> dict[str, Any]:
+    def ask(
+        self,
+        request: Request,
+        fds: Sequence[int] = (),
+        meanwhile: Callable[[], object] = lambda: None,
+    ) -> dict[str, Any]:
         """Send the request and wait for its answer. RefusedError, with the daemon's
         reason, if it refuses; SilentError if it does not answer. ``fds``: a descriptor
-        that goes with it, if any.
+        that goes with it, if any. ``meanwhile`` is called every second.
         """
         with in_sentences():
             self._send(request, fds)
-            return self._read_answer(VERBS[request.verb])
+            return self._read_answer(VERBS[request.verb], meanwhile)
 
     def ask_in_parts(self, request: Request) -> Iterator[dict[str, Any]]:
         """Send the request, and yield the lines of its answer as they come. UnpdError
@@ -178,13 +185,15 @@ class ControlClient:
             sent = socket.send_fds(self._sock, (line,), fds) if fds else 0
             self._sock.sendall(line[sent:])
 
-    def _read_answer(self, verb: Verb) -> dict[str, Any]:
-        answer = decode_answer(self._read_line(verb))
+    def _read_answer(
+        self, verb: Verb, meanwhile: Callable[[], object] = lambda: None
+    ) -> dict[str, Any]:
+        answer = decode_answer(self._read_line(verb, meanwhile))
         if not answer["ok"]:
             raise RefusedError(answer)
         return answer
 
-    def _read_line(self, verb: Verb) -> bytes:
+    def _read_line(self, verb: Verb, meanwhile: Callable[[], object]) -> bytes:
         deadline_at = time.monotonic() + ANSWER_TIMEOUT_S
         while not self._complete:
             left_s = deadline_at - time.monotonic()
@@ -194,12 +203,15 @@ class ControlClient:
                 self._probe_during(verb)
                 deadline_at = time.monotonic() + ANSWER_TIMEOUT_S
                 continue
-            self._sock.settimeout(left_s)
-            with contextlib.suppress(TimeoutError):
+            self._sock.settimeout(min(left_s, MEANWHILE_S))
+            try:
                 piece = self._sock.recv(65536)
-                if not piece:
-                    raise self._broken_off()
-                self._complete.extend(self._lines.feed(piece))
+            except TimeoutError:
+                meanwhile()
+                continue
+            if not piece:
+                raise self._broken_off()
+            self._complete.extend(self._lines.feed(piece))
         return self._complete.popleft()
 
     def _broken_off(self) -> BrokenOffError:

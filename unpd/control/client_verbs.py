@@ -262,5 +262,13 @@ ROWS = (
                 help="end none, but print how many would end",
             ),
         ),
+        options=(
+            Argument(
+                name="json",
+                type=bool,
+                default=False,
+                help="print the answer as JSON",
+            ),
+        ),
     ),
 )

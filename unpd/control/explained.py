@@ -46,7 +46,7 @@ def fields_of(
     }
 
 
-def no_service(name: str, services: Iterable[str], whose: str) -> str:
+def no_service(name: str, services: Iterable[str], whose: str = "the daemon") -> str:
     """A sentence for the name of no service. ``whose``: what has the ``services``."""
     if name == "metrics":
         return (

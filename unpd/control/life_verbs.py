@@ -17,7 +17,11 @@ ROWS = (
     Verb(
         name="stop",
         help="stop the daemon and wait for its end",
-        description=("Stop the daemon gracefully, within daemon.grace_s, and wait for its end."),
+        description=(
+            "Stop the daemon gracefully, within daemon.grace_s, and wait for its end."
+            " On a terminal the command shows how many connections are left and until when they may"
+            " last."
+        ),
         answered=Answered.AT_ONCE,
         changes=True,
         arguments=(
@@ -44,6 +48,7 @@ ROWS = (
             " The command prints which keys changed, what became of each pool,"
             " which services and listeners came or went, the result,"
             " and what the daemon logged meanwhile."
+            " On a terminal it shows how many connections old processes have, and until when."
             " If a step fails, the daemon serves on as before;"
             " the command then fails and says why."
             " With --dry-run nothing changes: the command prints the difference that the reload"
@@ -174,15 +179,18 @@ ROWS = (
     ),
     Verb(
         name="wait",
-        help="wait until the daemon is ready, reloaded or drained",
+        help="wait until the daemon is ready or reloaded, or until a drain has ended",
         description=(
             "Wait until a condition holds."
             " ready: the daemon has started, every service has a ready process and a listener that"
-            " clients reach, and no process keeps dying early."
+            " clients reach, and no process keeps dying early (the field ready of unpd status does"
+            " not ask for the last; unpd status --check asks that no fault stands at all)."
             " reloaded: no reload is under way, and the last one succeeded, if there was one; if it"
             " was refused, the command fails with its reason."
             " drained: no process of an earlier generation is left, nor one that was retired"
-            " otherwise."
+            " otherwise; with a service: it drains (unpd drain), and none of its connections is"
+            " open."
+            " On a terminal the command shows what it waits for."
             " The exit code is 0 when the condition holds, 4 when it does not in time or the daemon"
             " stops, 3 if no daemon runs, and 1 for a refused reload and other failures."
         ),
@@ -198,6 +206,14 @@ ROWS = (
                 help=f"{', '.join(CONDITIONS[:-1])} or {CONDITIONS[-1]}",
             ),
             Argument(
+                name="service",
+                type=str,
+                placeholder="SERVICE",
+                operand=True,
+                optional=True,
+                help="of drained: the service that drains (default: all retired processes)",
+            ),
+            Argument(
                 name="timeout",
                 type=str,
                 placeholder="TIME",
@@ -206,6 +222,14 @@ ROWS = (
                     "wait no longer than this: seconds, or a time such as 90s, 10m, 2h or 1d; 0"
                     " only looks (default: without end)"
                 ),
+            ),
+        ),
+        options=(
+            Argument(
+                name="json",
+                type=bool,
+                default=False,
+                help="print the answer as JSON",
             ),
         ),
     ),

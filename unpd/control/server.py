@@ -377,14 +377,23 @@ class ControlServer:
 
     def close(self) -> None:
         """Stop listening, remove the socket's file and close every connection without
-        an answer; one that follows gets its last line, if that finds room.
+        an answer, but for those that follow: they wait for :meth:`farewell`.
         """
         for number, peer in list(self._peers.items()):
-            if peer.parts is not None and not peer.unsent:
-                with contextlib.suppress(OSError):
-                    line = encode_answer(**peer.parts.last())
-                    peer.sock.send(line, socket.MSG_NOSIGNAL)
-            self._close(number)
+            if peer.parts is None:
+                self._close(number)
         self._loop.forget(self._sock.fileno())
         sockets.remove_path(self._sock, self._inode)
         self._sock.close()
+
+    def farewell(self) -> None:
+        """Send those that follow their last line, and close their connections. One that
+        has not taken its line before gets the rest of that alone, as far as there is
+        room.
+        """
+        for number, peer in list(self._peers.items()):
+            if peer.parts is not None:
+                line = peer.unsent or encode_answer(**peer.parts.last())
+                with contextlib.suppress(OSError):
+                    peer.sock.send(line, socket.MSG_NOSIGNAL)
+            self._close(number)

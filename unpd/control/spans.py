@@ -1,4 +1,4 @@
-"""Spans of time as people write them: 90s, 10m, 2h, 1d. :mod:`unpd.figures` has them as
+"""Spans of time as people write them: 90s, 10m, 2h, 1d. :mod:`unpd.wording` has them as
 people read them.
 
 Used by the verbs. Pure. ValueError with one sentence for a text that is no span.

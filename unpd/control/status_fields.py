@@ -35,6 +35,7 @@ _LIVE_CHANGES = (
         "text",
         f"Of a halt {', '.join(Halt)}; else the level of the log, or the number of workers.",
     ),
+    AnswerField("configured", "text", "The same as the configuration wants it.", "it is a halt"),
     AnswerField(
         "until",
         "text",
@@ -45,7 +46,17 @@ _LIVE_CHANGES = (
 _RETIRED = (
     AnswerField("generation", "integer", "The number of the generation."),
     AnswerField("children", "integer", "How many of its retired children have not ended."),
-    AnswerField("connections", "integer", "How many connections they still serve."),
+    AnswerField(
+        "connections",
+        "integer",
+        "How many connections they still serve, and sessions that dispatchers of it have left.",
+    ),
+    AnswerField(
+        "drain_ends_at",
+        "text",
+        "When the last of these have to end, in UTC, such as 2026-11-22T21:23:10Z.",
+        "they may last",
+    ),
 )
 _QUEUE = (
     AnswerField("length", "integer", "How many connections wait to be accepted."),
@@ -200,10 +211,17 @@ STATUS = (
         _LAST_RELOAD,
     ),
     AnswerField(
+        "stop_ends_at",
+        "text",
+        "When a stop under way has no more time for connections, in UTC, such as"
+        " 2026-11-22T21:23:10Z.",
+        "the daemon does not stop",
+    ),
+    AnswerField(
         "retired",
         "list",
-        "The generations of which retired children have not ended. After SIGTTOU, or where a pool"
-        " shrank, one of them may be a generation that serves.",
+        "The generations of which retired children, or their sessions, have not ended. After"
+        " SIGTTOU, or where a pool shrank, one of them may be a generation that serves.",
         fields=_RETIRED,
     ),
     AnswerField(

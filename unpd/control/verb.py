@@ -49,7 +49,8 @@ class Argument:
     and of the manual.
 
     ``default``: None for a text that may be left out. ``placeholder``: what stands for
-    a text in usages. ``operand``: it is needed, and has no name on the command line.
+    a text in usages. ``operand``: it is needed, and has no name on the command line;
+    one that is ``optional`` may be left out.
     ``check`` raises ValueError, with one sentence, for a text that cannot be meant.
     ``internal``: the command gives it, and no person.
     """
@@ -60,6 +61,7 @@ class Argument:
     default: Any = None
     placeholder: str = ""
     operand: bool = False
+    optional: bool = False
     check: Callable[[str], object] = str
     internal: bool = False
 
@@ -100,7 +102,8 @@ def checked(verb: Verb, values: Mapping[str, object]) -> dict[str, Any]:
 
 
 def _checked(argument: Argument, value: object) -> object:
-    if value is None and argument.type is str and not argument.operand:
+    needed = argument.operand and not argument.optional
+    if value is None and argument.type is str and not needed:
         return None
     if type(value) is not argument.type:
         raise VerbError(f"{argument.name} must be {TYPES[argument.type]}")

@@ -19,6 +19,18 @@ LISTENERS = (AnswerField("listeners", "list", "The listeners.", fields=LISTENER)
 WAIT = (
     AnswerField("held", "boolean", "Whether the condition holds."),
     AnswerField("why", "text", "Why it does not.", "it holds"),
+    AnswerField(
+        "connections",
+        "integer",
+        "How many connections are left.",
+        "the condition holds, or is not about connections",
+    ),
+    AnswerField(
+        "until",
+        "text",
+        "When these have to end, in UTC, such as 2026-11-22T21:23:10Z.",
+        "they may last, or connections is null",
+    ),
 )
 """The fields of the answer to ``wait``."""
 

@@ -186,7 +186,7 @@ def _resize(draft: Draft, event: ev.PoolResized) -> None:
     workers = state.wanted.workers.get(event.pool, 0)
     if state.candidate is not None and state.asked.renewal:
         state.candidate = state.candidate.sized_as(state.wanted)
-    scaling.resized(draft, event.pool)
+    scaling.resized(draft, event.pool, event.delta)
     retire_surplus(draft)
     if state.wanted == before:
         draft.note("pool.not_resized", pool=event.pool, delta=event.delta, workers=workers)
@@ -343,9 +343,8 @@ EVENT_TABLE: Mapping[type[ev.Event], Mapping[MasterPhase, Reaction]] = MappingPr
         ev.StopAsked: {**_in_every_phase(_stop_asked), MasterPhase.STOPPING: _stop_again},
         ev.PoolResized: {**_in_every_phase(_resize), MasterPhase.STOPPING: _too_late},
         ev.PoolScaled: {
-            **_in_every_phase(scaling.scaled_too_soon),
+            **_in_every_phase(scaling.refused),
             MasterPhase.RUNNING: scaling.scaled,
-            MasterPhase.STOPPING: scaling.scaled_too_late,
         },
         ev.LogReopenAsked: _in_every_phase(_reopen_log),
     }

@@ -2,11 +2,11 @@
 
 It holds until a restart, or until a reload finds another number of workers in the file:
 a reload that leaves that number alone keeps it. A signal that resizes such a pool
-changes the number that is kept. A reload that is under way may be about to change it,
-so that a request has to wait for its end.
+changes the number that is kept, also while a reload is under way. That reload may be
+about to change it, so that a request has to wait for its end.
 
-Called by :mod:`unpd.core.machine`, whose table names the functions, and by
-:mod:`unpd.core.reload`.
+Called by :mod:`unpd.core.machine`, whose table names the functions, by
+:mod:`unpd.core.reload`, and by :mod:`unpd.master.scaling` for :func:`why_not`.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from unpd.core import events as ev
 from unpd.core.converge import retire_surplus
 from unpd.core.draft import Draft
 from unpd.core.model import Scale, Wanted
-from unpd.names import MAX_WORKERS
+from unpd.names import MAX_WORKERS, MasterPhase
 
 
 def scaled(draft: Draft, event: ev.PoolScaled) -> None:
@@ -36,9 +36,8 @@ def scaled(draft: Draft, event: ev.PoolScaled) -> None:
         )
         return
     state.wanted = state.wanted.with_workers(event.pool, event.workers)
-    others = {pool: scale for pool, scale in state.scales.items() if pool != event.pool}
     scale = Scale(event.workers, event.configured)
-    state.scales = others if scale.is_none else {**others, event.pool: scale}
+    state.scales = _live({**state.scales, event.pool: scale})
     retire_surplus(draft)
     draft.note("pool.scaled", pool=event.pool, workers=event.workers, before=before)
     draft.do(
@@ -53,26 +52,48 @@ def scaled(draft: Draft, event: ev.PoolScaled) -> None:
     )
 
 
-def scaled_too_soon(draft: Draft, event: ev.PoolScaled) -> None:
-    """Refuse the request: the master is busy with its children."""
-    _refuse(draft, event, f"the daemon is {draft.state.phase}: ask again when it is running")
+def refused(draft: Draft, event: ev.PoolScaled) -> None:
+    """Refuse the request: the master is busy with its children, or the daemon is
+    stopping.
+    """
+    _refuse(draft, event, why_not(draft.state.phase))
 
 
-def scaled_too_late(draft: Draft, event: ev.PoolScaled) -> None:
-    """Refuse the request: the daemon is stopping."""
-    _refuse(draft, event, "the daemon is stopping")
+def why_not(phase: MasterPhase) -> str:
+    """Why no pool can be scaled in a phase; "" if it can."""
+    if phase is MasterPhase.RUNNING:
+        return ""
+    if phase is MasterPhase.STOPPING:
+        return "the daemon is stopping"
+    return f"the daemon is {phase}: ask again when it is running"
 
 
 def _refuse(draft: Draft, event: ev.PoolScaled, reason: str) -> None:
     draft.do(fx.AnswerScale(event.request, reason))
 
 
-def resized(draft: Draft, pool: str) -> None:
-    """Keep the number of workers of a scaled pool that a signal has changed."""
+def resized(draft: Draft, pool: str, delta: int) -> None:
+    """Keep the number of workers of a scaled pool that a signal has changed; also in
+    the candidate, if that keeps the scale.
+    """
     state = draft.state
-    if pool in state.scales:
-        scale = replace(state.scales[pool], workers=state.wanted.workers.get(pool, 0))
-        state.scales = {**state.scales, pool: scale}
+    state.scales = _live(_resized(state.scales, pool, state.wanted))
+    kept = pool in state.candidate_scales and not state.asked.renewal
+    if state.candidate is not None and kept:
+        state.candidate = state.candidate.resized(pool, delta)
+        state.candidate_scales = _resized(state.candidate_scales, pool, state.candidate)
+
+
+def _resized(scales: Mapping[str, Scale], pool: str, wanted: Wanted) -> Mapping[str, Scale]:
+    """The scales, that of ``pool`` with the number of workers in ``wanted``."""
+    if pool not in scales:
+        return scales
+    return {**scales, pool: replace(scales[pool], workers=wanted.workers.get(pool, 0))}
+
+
+def _live(scales: Mapping[str, Scale]) -> Mapping[str, Scale]:
+    """Those of the scales that differ from the configuration."""
+    return {pool: scale for pool, scale in scales.items() if not scale.is_none}
 
 
 def kept_scales(scales: Mapping[str, Scale], wanted: Wanted) -> Mapping[str, Scale]:
@@ -102,4 +123,4 @@ def adopt_scales(draft: Draft, scales: Mapping[str, Scale]) -> None:
     for pool in [pool for pool in state.scales if pool not in scales]:
         workers = state.wanted.workers.get(pool, 0)
         draft.note("pool.scale_ended", pool=pool, workers=workers)
-    state.scales = scales
+    state.scales = _live(scales)

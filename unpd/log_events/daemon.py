@@ -202,17 +202,19 @@ ROWS: tuple[LogEvent, ...] = (
     # live changes
     LogEvent(
         "service.halted",
-        "info",
+        "warning",
         ("service", "halted", "until", "by_uid"),
         "The user `by_uid` keeps new clients of `service` out until the time `until` or, if that is"
         " empty, until it is resumed: `paused` lets them wait in the accept queue, `refusing` and"
         " `draining` close their connections.",
+        "End a halt that somebody has forgotten with `unpd resume`.",
     ),
     LogEvent(
         "service.resumed",
-        "info",
+        "warning",
         ("service", "was", "reason", "by_uid"),
         "The `service`, which `was` halted, takes new clients again, for `reason`.",
+        "Halt it again with `unpd pause` if that was too early.",
         optional=("by_uid",),
     ),
     LogEvent(

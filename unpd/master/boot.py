@@ -171,14 +171,16 @@ def serve(
             readers=loaded.config.control.read_group,
         )
         refused = partial(_log_refusal, log, LineLimit())
-        runtime.control = ControlServer(callers, runtime.loop, shell.carry_out, refused)
-        undo.callback(runtime.control.close)
+        control = ControlServer(callers, runtime.loop, shell.carry_out, refused)
+        runtime.control = control
+        undo.callback(control.close)
         if isinstance(log.sink, sinks.Inherited):
             relay = log.sink.relay
             runtime.loop.watch(log.sink.inlet, select.EPOLLIN, lambda _: relay())
         with _children_never_outlive(runtime, since):
             end = _run(shell, runtime)
     log.event("master.stopped", code=end.code, reason=end.reason)
+    control.farewell()
     if end.code != ExitCode.DONE:
         raise StartFailed(ExitCode(end.code), end.reason)
     return ExitCode.DONE

@@ -13,6 +13,7 @@ from unpd.access.denials import Denial
 from unpd.access.network import Network
 from unpd.control.server import PendingRequest
 from unpd.control.spans import span_s
+from unpd.logs import moment
 from unpd.loop import now
 from unpd.master import kicking
 from unpd.master.runtime import KickRequest, Runtime
@@ -51,7 +52,7 @@ def deny(runtime: Runtime, pending: PendingRequest) -> Mapping[str, Any] | None:
         return {**fields, "kicked": None, "silent": 0}
     runtime.deny_list.publish_now(at)
     kick = Kick(Selection(network=network), EndCause.DENIED)
-    kicking.begin(runtime, KickRequest(pending.number, kick, fields, at + kicking.ANSWER_S))
+    kicking.begin(runtime, KickRequest(pending.number, kick, fields))
     return None
 
 
@@ -82,13 +83,9 @@ def described(runtime: Runtime, denial: Denial) -> dict[str, Any]:
     epoch_s = runtime.deny_list.epoch_s(time.time() - now())
     return {
         "network": str(denial.network),
-        "since": _stamp(denial.since + epoch_s),
-        "until": None if denial.until is None else _stamp(denial.until + epoch_s),
+        "since": moment(denial.since + epoch_s),
+        "until": None if denial.until is None else moment(denial.until + epoch_s),
         "reason": denial.reason,
         "uid": denial.uid,
         "service": denial.service or None,
     }
-
-
-def _stamp(epoch_s: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(epoch_s))

@@ -69,7 +69,7 @@ def explained(runtime: Runtime, arguments: Mapping[str, Any]) -> Mapping[str, An
     """The fields of the answer."""
     services, name = runtime.deployment.config.services, arguments["service"]
     if name not in services:
-        raise VerbError(no_service(name, services, "the daemon"))
+        raise VerbError(no_service(name, services))
     try:
         peer = parse_peer(arguments["peer"], THIS_HOST)
     except ValueError as error:

@@ -16,8 +16,9 @@ from unpd.core.model import State
 from unpd.log_events.row import Field
 from unpd.master.children import reports
 from unpd.master.page_feed import bounded
+from unpd.master.retired import retired
 from unpd.master.runtime import Question, Runtime
-from unpd.master.status import degradations, live_changes, reload_shown, retired
+from unpd.master.status import degradations, live_changes, reload_shown
 from unpd.names import ChildKind
 
 MAX_FAULTS = 12

@@ -12,7 +12,7 @@ from typing import Any
 
 from unpd.control.server import PendingRequest
 from unpd.control.verb import VerbError
-from unpd.master.recent_events import KEPT, RecentEvents
+from unpd.master.recent_events import RecentEvents
 from unpd.master.runtime import Runtime
 
 MAX_FOLLOWERS = 8
@@ -46,11 +46,13 @@ class Follower:
         return self._line(follows=self.follows)
 
     def last(self) -> dict[str, Any]:
-        """All events that are left, because the daemon ends."""
-        return self._line(follows=False, limit=KEPT)
+        """The newest events of those that are left, because the daemon ends: as many as
+        a socket takes at once.
+        """
+        return self._line(follows=False, after=self.events.last - AT_A_TIME)
 
-    def _line(self, *, follows: bool, limit: int = AT_A_TIME) -> dict[str, Any]:
-        found = self.events.after(self.seen, limit)
+    def _line(self, *, follows: bool, after: int = 0) -> dict[str, Any]:
+        found = self.events.after(max(self.seen, after), AT_A_TIME)
         missed = found[0].number - self.seen - 1 if found else 0
         self.seen = found[-1].number if found else self.seen
         return {

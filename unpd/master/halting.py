@@ -17,14 +17,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from unpd.board.active import count_active
-from unpd.config.wording import quoted_list
+from unpd.control.explained import no_service
 from unpd.control.server import PendingRequest
 from unpd.control.verb import VerbError
 from unpd.core.model import State
-from unpd.errors import quoted
 from unpd.master.live_changes import ServiceHalt, Term
 from unpd.master.runtime import Runtime
 from unpd.names import Halt, MasterPhase
+from unpd.services.program import ProcessOptions
 
 Fields = Mapping[str, Any]
 
@@ -71,7 +71,7 @@ def _service_of(runtime: Runtime, state: State, pending: PendingRequest) -> str:
         raise VerbError("the daemon is stopping, and takes no new clients")
     services, name = runtime.deployment.config.services, str(pending.request.arguments["service"])
     if name not in services:
-        raise VerbError(f"the daemon has no service {quoted(name)}; it has {quoted_list(services)}")
+        raise VerbError(no_service(name, services))
     return name
 
 
@@ -79,17 +79,21 @@ def _fields(runtime: Runtime, service: str, before: ServiceHalt | None) -> Field
     """The answer, as :data:`unpd.control.change_fields.HALT` has it."""
     order = runtime.live.halts.get(service)
     rows = range(runtime.board.rows_given)
+    options = runtime.deployment.config.services[service].options
     return {
         "service": service,
         "halted": str(order.halt) if order else None,
         "until": (order.term.text or None) if order else None,
         "was": str(before.halt) if before else None,
         "connections": count_active(runtime.board, runtime.columns.services.column(service), rows),
+        "program_has_socket": isinstance(options, ProcessOptions) and options.takes_socket,
     }
 
 
 def look(runtime: Runtime, at: float) -> None:
-    """Resume the services whose halts have ended at the time ``at``."""
+    """Resume the services whose halts have ended at the time ``at``, of
+    :func:`unpd.master.live_changes.clock`.
+    """
     ended = {name: order for name, order in runtime.live.halts.items() if order.term.until <= at}
     _end(runtime, ended, "its time is over")
 

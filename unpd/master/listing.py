@@ -20,22 +20,20 @@ from typing import Any
 from unpd.access.network import Network
 from unpd.control.answer_fields import mismatch
 from unpd.control.client_fields import CONNECTION
+from unpd.control.explained import no_service
 from unpd.control.server import PendingRequest
 from unpd.control.spans import span_s
 from unpd.control.verb import VerbError
 from unpd.core.model import Slot
 from unpd.core.policy import policy_of
-from unpd.errors import quoted
 from unpd.loop import now
 from unpd.master.children import reports
 from unpd.master.children.lanes import Lane
+from unpd.master.rounds import ANSWER_S, child_words
 from unpd.master.runtime import Listing, Question, Runtime
-from unpd.names import kind_words
 from unpd.worker.questions import MAX_LIMIT, connections
 from unpd.worker.selection import Selection
 
-ANSWER_S = 3.0
-"""How long a child may take to answer: one that serves takes milliseconds."""
 START = "0:-1"
 """The place before the first connection."""
 
@@ -64,7 +62,7 @@ def selection_of(runtime: Runtime, arguments: Mapping[str, Any]) -> Selection:
     """The selection that a request names. VerbError for a service that there is not."""
     service, network, older = (arguments[name] for name in ("service", "peer", "older"))
     if service and service not in runtime.columns.services.by_name:
-        raise VerbError(f"there is no service {quoted(service)}")
+        raise VerbError(no_service(service, runtime.columns.services.by_name))
     return Selection(
         service=service or "",
         network=Network.parse(network) if network else None,
@@ -105,7 +103,7 @@ def _answered(
         return  # it was too late
     runtime.listings.remove(listing)
     if answer is None:
-        _answer(runtime, listing, [], _silent(slot, pid))
+        _answer(runtime, listing, [], child_words(slot, pid))
     else:
         _show(runtime, listing, slot, pid, answer)
 
@@ -121,7 +119,7 @@ def _show(
             if not any(mismatch(row, CONNECTION) for row in rows):
                 _answer(runtime, listing, rows, None, number)
                 return
-    _answer(runtime, listing, [], _silent(slot, pid))
+    _answer(runtime, listing, [], child_words(slot, pid))
 
 
 def _row(found: Any, pid: int, child: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,10 +129,6 @@ def _row(found: Any, pid: int, child: Mapping[str, Any]) -> dict[str, Any]:
     row = {field.name: {**absent, **known, **child}.get(field.name) for field in CONNECTION}
     texts = {key: reports.shown(value) for key, value in row.items() if isinstance(value, str)}
     return {**row, **texts}
-
-
-def _silent(slot: Slot, pid: int) -> str:
-    return f"{kind_words(slot.kind)} {slot} (pid {pid})"
 
 
 def _answer(
@@ -161,5 +155,7 @@ def look_after(runtime: Runtime, at: float) -> None:
     for listing in [each for each in runtime.listings if each.late_at <= at]:
         runtime.listings.remove(listing)
         process = runtime.processes.get(listing.birth)
-        silent = _silent(process.child.slot, process.pid) if process else "a child that has died"
+        silent = (
+            child_words(process.child.slot, process.pid) if process else "a child that has died"
+        )
         _answer(runtime, listing, [], silent)

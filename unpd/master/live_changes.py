@@ -21,18 +21,25 @@ from unpd.board.memory import Scoreboard
 from unpd.control.spans import span_s
 from unpd.errors import CannotCreateError
 from unpd.log_events.row import Level
+from unpd.logs import moment
 from unpd.loop import now
 from unpd.names import Halt
 
 
+def clock() -> float:
+    """Seconds since boot, those in suspend included: what lasts for an hour ends after
+    an hour also on a machine that slept.
+    """
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 @dataclass(frozen=True, slots=True)
 class Term:
-    """How long a change lasts. ``until``: monotonic seconds, inf where it has to be
-    taken back. ``text``: the same time in UTC, "" for that.
+    """How long a change lasts. ``until``: a time of :func:`clock`, inf where it has to
+    be taken back.
     """
 
     until: float = math.inf
-    text: str = ""
 
     @classmethod
     def of_span(cls, span: str | None) -> "Term":
@@ -41,9 +48,20 @@ class Term:
         """
         if span is None:
             return cls()
-        seconds = span_s(span)
-        ends = time.gmtime(time.time() + seconds)
-        return cls(now() + seconds, time.strftime("%Y-%m-%dT%H:%M:%SZ", ends))
+        return cls(clock() + span_s(span))
+
+    @property
+    def left_s(self) -> float:
+        """How many seconds are left; inf: it has to be taken back."""
+        return self.until - clock()
+
+    @property
+    def text(self) -> str:
+        """When it ends, in UTC, as the clock on the wall stands now; "" where it has to
+        be taken back.
+        """
+        left_s = self.left_s
+        return moment(round(time.time() + left_s)) if math.isfinite(left_s) else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +109,10 @@ class LiveChanges:
 
     @property
     def due_at(self) -> float:
-        """When the next change ends by itself; inf: none does."""
+        """When the next change ends by itself, on the clock of the loop; inf: none
+        does.
+        """
         terms = [order.term for order in self.halts.values()]
         if self.level is not None:
             terms.append(self.level.term)
-        return min((term.until for term in terms), default=math.inf)
+        return now() + min((term.left_s for term in terms), default=math.inf)

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from unpd.access.denials import DenialError
+from unpd.control.protocol import Request
 from unpd.control.server import ControlServer, PendingRequest
 from unpd.control.verb import VerbError
 from unpd.control.verbs import VERBS
@@ -169,6 +170,15 @@ ORDERS: Mapping[str, Callable[[Order], Fields]] = MappingProxyType(
     }
 )
 """The function of each verb."""
+
+
+LONG = frozenset({"status", "workers", "listeners", "denied", "explain", "connections"})
+"""The verbs that may take milliseconds."""
+
+
+def takes_long(request: Request) -> bool:
+    """Whether a request may take milliseconds."""
+    return request.verb in LONG or bool(request.arguments.get("dry_run"))
 
 
 def carry_out(order: Order, control: ControlServer) -> None:

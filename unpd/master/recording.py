@@ -10,7 +10,6 @@ from the history. Reads the board, and writes the memory that
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 
-from unpd.board.active import active_by_service
 from unpd.board.history import NAMES, Figures
 from unpd.board.layout import Master
 from unpd.board.memory import sane
@@ -26,10 +25,9 @@ def record(runtime: Runtime) -> None:
     if not runtime.history.due(now_ns):
         return
     names = runtime.columns.services.by_name
-    opened = active_by_service(runtime.board, names, runtime.board.rows_held)
+    runtime.counts.take(runtime.columns.services)
+    opened, totals = runtime.counts.active.by_service, runtime.counts.totals
     _write_peaks(runtime, opened)
-    totals = runtime.totals
-    totals.read(runtime.columns.services)
     counts = {figure: sums for figure, sums in totals.services.items() if figure in NAMES}
     services = {
         column: Figures(**dict(zip(counts, of_column, strict=True)))

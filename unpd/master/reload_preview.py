@@ -29,7 +29,6 @@ from unpd.master.children.kinds import wanted_children
 from unpd.master.listening.table import Listeners
 from unpd.master.reload_report import ReloadReport, pool_fields
 from unpd.master.runtime import Deployment, Runtime
-from unpd.master.status import open_connections
 from unpd.names import MasterPhase, ReloadResult
 
 
@@ -132,6 +131,6 @@ def _child(runtime: Runtime, child: Child, drain_s: float | None) -> dict[str, A
         "index": child.slot.index,
         "service": child.slot.service or None,
         "pid": process.pid if process else None,
-        "connections": open_connections(runtime, child),
+        "connections": runtime.open_connections(child.birth),
         "drain_s": drain_s,
     }

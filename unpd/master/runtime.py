@@ -14,7 +14,6 @@ from typing import Any
 from unpd.board.ended import EndedEntry, EndedRing
 from unpd.board.history import HistoryWriter
 from unpd.board.memory import Scoreboard
-from unpd.board.running_totals import RunningTotals
 from unpd.board.sources import Sources
 from unpd.channel import ChannelEnd
 from unpd.config.load import Loaded
@@ -31,6 +30,7 @@ from unpd.loop import Loop
 from unpd.master.busyness import Busyness
 from unpd.master.children.lanes import Lanes
 from unpd.master.columns import BoardColumns
+from unpd.master.counts import Counts
 from unpd.master.deny_list import DenyList
 from unpd.master.listening.table import Listeners
 from unpd.master.live_changes import LiveChanges
@@ -81,6 +81,7 @@ class ChildProcess:
     their order; the first was sent. ``log_orders``: how often it has to switch to a new
     log file; the first of these orders was sent. ``log_late_at``: when the master logs
     that it has not switched, None if it has no order or the master has done so.
+    ``level_owed``: whether it could not be asked to take the level of the log.
     ``ordered``: whether the master has sent it a signal. ``left_by``: the signal that
     ended it, as it says itself. ``accepted_before``: how many connections the children
     before it in its row had accepted. ``ended``: its ring of connections that have
@@ -95,6 +96,7 @@ class ChildProcess:
     reported: bool = False
     log_orders: int = 0
     log_late_at: float | None = None
+    level_owed: bool = False
     ordered: bool = False
     left_by: str = ""
     accepted_before: int = 0
@@ -113,35 +115,54 @@ class LastReload:
     generation: int
 
 
+@dataclass(slots=True, eq=False, kw_only=True)
+class Round:
+    """One question to many children (:mod:`unpd.master.rounds`). ``take`` gets the
+    birth of a child and its answer, None if it cannot be asked, and says whether that
+    makes sense. ``finish`` is called in the end. ``outlived``: whether what is asked
+    for goes on after the death of a child: then the owner of the round settles it.
+
+    ``waiting``: the children that have yet to answer, in words, by birth. ``late_at``:
+    when the round is over anyway. ``asking``: the child that is being asked, else 0.
+    ``silent``: those that gave no answer that makes sense.
+    """
+
+    take: Callable[[int, Mapping[str, Any] | None], bool]
+    finish: Callable[[], None]
+    waiting: dict[int, str]
+    outlived: Callable[[int], bool] = lambda _: False
+    late_at: float = 0.0
+    asking: int = 0
+    silent: list[str] = field(default_factory=list)
+
+
 @dataclass(slots=True, eq=False)
 class KickRequest:
     """A request to end connections. ``request``: its number. ``fields``: the rest of
-    its answer. ``late_at``: when it is answered anyway.
-
-    ``waiting``: the children that have yet to answer, by birth. ``asking``: the one
-    that is being asked, else 0. ``ended``: how many connections have ended. ``silent``:
-    how many children gave no answer.
+    its answer. ``ended``: how many connections have ended. ``round``: the question to
+    the children.
     """
 
     request: int
     kick: Kick
     fields: Mapping[str, Any]
-    late_at: float
-    waiting: set[int] = field(default_factory=set)
-    asking: int = 0
     ended: int = 0
-    silent: int = 0
+    round: Round = field(init=False)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False, kw_only=True)
 class Wait:
-    """A request that waits for a condition. ``request``: its number. ``late_at``: when
-    it is answered anyway, inf: never.
+    """A request that waits for a condition. ``request``: its number. ``service``: the
+    one that it is about, "" for the daemon. ``late_at``: when it is answered anyway,
+    inf: never. ``look_at``: when the condition is looked at again, because no event
+    tells; inf: at each event.
     """
 
     request: int
     condition: str
+    service: str
     late_at: float
+    look_at: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -153,25 +174,6 @@ class Listing:
     request: int
     birth: int
     late_at: float
-
-
-@dataclass(slots=True, eq=False)
-class LevelRequest:
-    """A change of the level of the log that children have yet to take. ``request``: the
-    number of the request that waits for it, None for none. ``level``: None for the
-    configured one. ``fields``: of the answer. ``late_at``: when it is answered anyway.
-
-    ``waiting``: the children that have yet to answer, by birth, in words. ``asking``:
-    the one that is being asked, else 0. ``silent``: those that gave no answer.
-    """
-
-    request: int | None
-    level: str | None
-    fields: Mapping[str, Any]
-    late_at: float
-    waiting: dict[int, str] = field(default_factory=dict)
-    asking: int = 0
-    silent: list[str] = field(default_factory=list)
 
 
 PAUSE_S = 0.05
@@ -203,10 +205,10 @@ class Runtime:
     children can write. ``processes`` has the children that are not reaped yet, by
     birth; ``birth_by_pid`` has their births by pid. ``lanes``: what dispatchers leave
     to their successors. ``sources``: the counts for the limits. ``deny_list``: the live
-    denials; ``kicks``: the requests to end connections that are not answered yet;
+    denials; ``rounds``: the questions to many children that not all have answered;
+    ``kicks``: the requests to end connections that are not answered yet;
     ``listings``: those for pages of connections; ``waits``: those that wait for a
-    condition; ``levels``: the changes of the level of the log that not all children
-    have taken. ``live``: the live changes. ``ended``: the last ends of children that
+    condition. ``live``: the live changes. ``ended``: the last ends of children that
     have died, the latest first. ``sensed``: the reports about clients of sensors that
     wait for their turn: service and address. ``faults`` has one sentence for each fault
     that the core does not see, by the fault and the part that has it. ``config_names``
@@ -218,8 +220,9 @@ class Runtime:
     (:mod:`unpd.kernel.procnet`). ``queue_peaks``: the longest accept queue at a sample
     since the start, by the key of the listener. ``usages``: what the children use.
     ``recent_events``: the last ones that the log got. ``sensor_lines``: the lines about
-    sensors. ``totals``: what the services have done in all; ``history``: the samples of
-    that, ``page_feed`` the rest that it needs of the master, and ``page_files`` its
+    sensors. ``counts``: what the services do and have done; ``history``: the samples of
+    that, ``page_feed`` the rest that the status page needs of the master, and
+    ``page_files`` its
     files.
     """
 
@@ -253,10 +256,10 @@ class Runtime:
     queue_peaks: dict[str, int] = field(default_factory=dict)
     usages: Usages = field(default_factory=Usages)
     recent_events: RecentEvents = field(default_factory=RecentEvents)
+    rounds: list[Round] = field(default_factory=list)
     kicks: list[KickRequest] = field(default_factory=list)
     listings: list[Listing] = field(default_factory=list)
     waits: list[Wait] = field(default_factory=list)
-    levels: list[LevelRequest] = field(default_factory=list)
     busyness: Busyness = field(default_factory=Busyness)
     losses_seen: tuple[int, int] | None = None
     ended: list[EndedEntry] = field(default_factory=list)
@@ -264,7 +267,7 @@ class Runtime:
     page_feed: PageFeed = field(default_factory=PageFeed)
     page_files: PageFiles = field(default_factory=PageFiles.read)
     history: HistoryWriter = field(init=False)
-    totals: RunningTotals = field(init=False)
+    counts: Counts = field(init=False)
     deny_list: DenyList = field(init=False)
     live: LiveChanges = field(init=False)
     sensor_lines: SensorLines = field(init=False)
@@ -276,12 +279,22 @@ class Runtime:
         """
         self.live = LiveChanges(self.board)
         self.history = make_history()
-        self.totals = RunningTotals(self.board)
+        self.counts = Counts(self.board)
         self.deny_list = DenyList(self.board, self.log, self.faults)
         self.sensor_lines = SensorLines(self.log)
         self.lanes = Lanes(
             self.board, self.sources, lambda: self.columns.services.by_name, self.log
         )
+
+    def renewed_counts(self) -> Counts:
+        """The counts of all services, of this moment or of shortly before."""
+        self.counts.renew(self.columns.services)
+        return self.counts
+
+    def open_connections(self, birth: int) -> int:
+        """How many connections a child has open, by the same counts."""
+        process = self.processes.get(birth)
+        return self.renewed_counts().active.by_row.get(process.row, 0) if process else 0
 
     def postpone(self, at: float) -> bool:
         """Have the configuration loaded again soon; False if that has lasted too long

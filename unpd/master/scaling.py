@@ -12,6 +12,7 @@ from unpd.control.verb import VerbError
 from unpd.core import effects as fx
 from unpd.core import events as ev
 from unpd.core.model import State
+from unpd.core.scaling import why_not
 from unpd.errors import quoted
 from unpd.master.runtime import Runtime
 from unpd.names import kind_words
@@ -19,8 +20,11 @@ from unpd.names import kind_words
 
 def scale(runtime: Runtime, state: State, pending: PendingRequest) -> None:
     """Have the core resize a pool; its answer comes later. VerbError for a pool that
-    there is not, or that has no workers.
+    there is not, or that has no workers, and while a reload may be about to replace the
+    configuration that is read here.
     """
+    if reason := why_not(state.phase):
+        raise VerbError(reason)
     config, name = runtime.deployment.config, str(pending.request.arguments["pool"])
     if name not in config.pools:
         raise VerbError(

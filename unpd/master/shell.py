@@ -18,6 +18,7 @@ Made and run by boot.
 
 import select
 import signal
+from collections import deque
 
 from setproctitle import setproctitle
 
@@ -35,13 +36,14 @@ from unpd.master import (
     ended,
     feeding,
     halting,
-    kicking,
     levelling,
     listing,
+    live_changes,
     mending,
     orders,
     recording,
     rotation,
+    rounds,
     sampling,
     sensing,
     waiting,
@@ -86,6 +88,8 @@ class Shell:
         self._lag = LoopLag(runtime.board.words[lag])
         self._book_lag_at = self._longest_s = 0.0
         self._title = ""
+        self._requests: deque[PendingRequest] = deque()
+        self._has_answered = False
         wakeup_fd = signalling.wakeup_fd
         runtime.loop.watch(
             wakeup_fd, select.EPOLLIN, lambda _: signals.empty_wakeup_pipe(wakeup_fd)
@@ -97,7 +101,9 @@ class Shell:
         """
         self._take(ev.Booted())
         while self._leave is None or self._sessions_last():
+            self._has_answered = False
             self._runtime.loop.turn(self._timeout_s())
+            self._answer_next()
             self._gather()
             while self._runtime.events:
                 self._take(self._runtime.events.popleft())
@@ -157,6 +163,8 @@ class Shell:
     def _timeout_s(self) -> float:
         if self._runtime.events or self._runtime.reaper.reaped or self._runtime.sensed:
             return 0.0
+        if self._requests:
+            return 0.0
         deadline_at = sooner(next_deadline(self._state), self._sweep_at)
         if (due_at := self._runtime.deny_list.due_at) is not None:
             deadline_at = sooner(deadline_at, due_at)
@@ -180,8 +188,8 @@ class Shell:
         sensing.carry_out(runtime)
         runtime.deny_list.look(now())
         if runtime.live.due_at <= now():
-            halting.look(runtime, now())
-            levelling.look(runtime, now())
+            halting.look(runtime, live_changes.clock())
+            levelling.look(runtime, live_changes.clock())
         if now() >= self._sweep_at:
             self._sweep()
         for _ in range(len(runtime.reaper.reaped)):
@@ -200,10 +208,10 @@ class Shell:
             runtime.columns.give_back(runtime.processes.keys() | runtime.lanes.births)
         self._signalling.sweep()
         rotation.look_after(runtime, now())
-        kicking.look_after(runtime, now())
         ended.keep_own(runtime)
+        rounds.look_after(runtime, now())
         listing.look_after(runtime, now())
-        levelling.look_after(runtime, now())
+        levelling.look_after(runtime)
         runtime.lanes.retire(self._state, now())
         runtime.lanes.expire(now())
         runtime.sensor_lines.flush()
@@ -220,5 +228,23 @@ class Shell:
         self._announcer.sweep(self._state)
 
     def carry_out(self, control: ControlServer, pending: PendingRequest) -> None:
-        """Carry out a request of the control socket."""
+        """Carry out a request of the control socket. One that takes milliseconds waits
+        for its turn: of these, a turn of the loop has one.
+        """
+        if orders.takes_long(pending.request):
+            if self._has_answered or self._requests:
+                self._requests.append(pending)
+                return
+            self._has_answered = True
         orders.carry_out(orders.Order(self._runtime, self._state, pending), control)
+
+    def _answer_next(self) -> None:
+        """Carry out the next request that waits for its turn, if there is one. A peer
+        that has gone takes no turn.
+        """
+        control = self._runtime.control
+        while self._requests and control is not None and not self._has_answered:
+            pending = self._requests.popleft()
+            if control.is_waited_for(pending.number):
+                self._has_answered = True
+                orders.carry_out(orders.Order(self._runtime, self._state, pending), control)

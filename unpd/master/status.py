@@ -7,7 +7,6 @@ of :data:`unpd.control.status_fields.STATUS`, which a test compares.
 
 import os
 import socket
-import time
 from collections import Counter
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Any
 
 from unpd import __version__
 from unpd.board import layout
-from unpd.board.active import accepted_in_row, active_by_service, count_active, count_in_row
+from unpd.board.active import accepted_in_row
 from unpd.board.history import Series, Window
 from unpd.board.layout import Row
 from unpd.board.memory import sane
@@ -26,8 +25,11 @@ from unpd.core.policy import policy_of
 from unpd.core.readiness import is_ready, throttled, unready_pools, unready_slots
 from unpd.kernel import datagrams, tcp_info
 from unpd.kernel.clock import since_boot_ns
+from unpd.logs import moment
 from unpd.loop import now
+from unpd.master.counts import Counts
 from unpd.master.listening.listener import METRICS, OpenListener
+from unpd.master.retired import moment_of, retired
 from unpd.master.runtime import ChildProcess, Runtime
 from unpd.metrics.reading import child_beat_age_s
 from unpd.names import (
@@ -40,6 +42,7 @@ from unpd.names import (
     ReloadResult,
     kind_words,
 )
+from unpd.wording import counted
 
 _NOUNS: Mapping[ChildKind, str] = MappingProxyType(
     {
@@ -112,12 +115,7 @@ def summary(runtime: Runtime, state: State) -> str:
     wanted: Counter[ChildKind] = Counter()
     for (kind, _), pool in state.wanted.pools.items():
         wanted[kind] += pool.count
-    # The row of a dead child has no open connection.
-    rows = [process.row for process in runtime.processes.values()]
-    active = sum(
-        count_active(runtime.board, runtime.columns.services.column(name), rows)
-        for name in runtime.deployment.config.services
-    )
+    active = runtime.renewed_counts().active.total
     parts = [
         f"generation {state.generation}",
         *(
@@ -125,7 +123,7 @@ def summary(runtime: Runtime, state: State) -> str:
             for kind, noun in _NOUNS.items()
             if wanted[kind]
         ),
-        f"{active} connection{'s' * (active != 1)}",
+        counted(active, "connection"),
     ]
     if state.phase is not MasterPhase.RUNNING:
         parts.insert(0, str(state.phase))
@@ -136,7 +134,8 @@ def summary(runtime: Runtime, state: State) -> str:
 def status(runtime: Runtime, state: State) -> dict[str, Any]:
     """Return the status as JSON values. Durations are in seconds."""
     at = now()
-    running = state.phase not in (MasterPhase.STARTING, MasterPhase.STOPPING)
+    stopping = state.phase is MasterPhase.STOPPING
+    running = state.phase is not MasterPhase.STARTING and not stopping
     exporter = runtime.deployment.listeners.of(METRICS)
     return {
         "schema": SCHEMA,
@@ -153,6 +152,7 @@ def status(runtime: Runtime, state: State) -> dict[str, Any]:
         "generation": state.generation,
         "uptime_s": round(at - runtime.started_at, 1),
         "last_reload": reload_shown(runtime),
+        "stop_ends_at": moment_of(state.sessions_end_at) if stopping else None,
         "retired": retired(runtime, state),
         "live_changes": live_changes(runtime, state),
         "services": _services(runtime),
@@ -173,44 +173,9 @@ def reload_shown(runtime: Runtime) -> dict[str, Any] | None:
     return {
         "result": str(ReloadResult.REFUSED if last.refused else ReloadResult.SUCCESS),
         "reason": last.refused,
-        "ended_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(last.ended_at)),
+        "ended_at": moment(last.ended_at),
         "generation": last.generation,
     }
-
-
-def retired(runtime: Runtime, state: State) -> list[dict[str, Any]]:
-    """The retired children that have not ended, by generation."""
-    left: dict[int, list[Child]] = {}
-    for child in state.children.values():
-        if child.retired:
-            left.setdefault(child.generation, []).append(child)
-    return [
-        {
-            "generation": generation,
-            "children": len(children),
-            "connections": sum(_open(runtime, child) for child in children),
-        }
-        for generation, children in sorted(left.items())
-    ]
-
-
-def _open(runtime: Runtime, child: Child) -> int:
-    """How many connections a child says that it has open. The sweep asks this of all
-    retired children.
-    """
-    process = runtime.processes.get(child.birth)
-    return sane(runtime.board.row(process.row)[Row.OPEN]) if process else 0
-
-
-def open_connections(runtime: Runtime, child: Child) -> int:
-    """Count the open connections of a child."""
-    process = runtime.processes.get(child.birth)
-    if process is None or not _open(runtime, child):
-        return 0
-    return sum(
-        count_in_row(runtime.board, process.row, column)
-        for column in runtime.columns.services.by_name.values()
-    )
 
 
 def children(runtime: Runtime, state: State) -> list[dict[str, Any]]:
@@ -221,24 +186,36 @@ def children(runtime: Runtime, state: State) -> list[dict[str, Any]]:
 
 def live_changes(runtime: Runtime, state: State) -> list[dict[str, Any]]:
     """What was changed without the configuration."""
-    live = runtime.live
-    found = [
-        _live_change(LiveChange.HALT, name, str(order.halt), order.term.text)
+    live, level = runtime.live, runtime.live.level
+    halts = [
+        _live_change(LiveChange.HALT, name, str(order.halt), until=order.term.text)
         for name, order in live.halts.items()
     ]
-    if live.level is not None:
-        found.append(
-            _live_change(LiveChange.LOG_LEVEL, None, live.level.level, live.level.term.text)
-        )
-    found += [
-        _live_change(LiveChange.SCALE, pool, str(scale.workers), "")
+    levels = []
+    if level is not None:
+        wants, until = runtime.log.configured, level.term.text
+        levels = [_live_change(LiveChange.LOG_LEVEL, None, level.level, wants, until)]
+    scales = [
+        _live_change(LiveChange.SCALE, pool, str(scale.workers), str(scale.configured))
         for pool, scale in state.scales.items()
     ]
-    return found
+    return [*halts, *levels, *scales]
 
 
-def _live_change(change: LiveChange, subject: str | None, value: str, until: str) -> dict[str, Any]:
-    return {"change": str(change), "subject": subject, "value": value, "until": until or None}
+def _live_change(
+    change: LiveChange,
+    subject: str | None,
+    value: str,
+    configured: str | None = None,
+    until: str = "",
+) -> dict[str, Any]:
+    return {
+        "change": str(change),
+        "subject": subject,
+        "value": value,
+        "configured": configured,
+        "until": until or None,
+    }
 
 
 def _child(runtime: Runtime, child: Child, at: float) -> dict[str, Any]:
@@ -254,7 +231,7 @@ def _child(runtime: Runtime, child: Child, at: float) -> dict[str, Any]:
         "birth": child.birth,
         "pid": process.pid if process else None,
         "age_s": round(at - child.born_at, 1),
-        "connections": open_connections(runtime, child) if serves else None,
+        "connections": runtime.open_connections(child.birth) if serves else None,
         "accepted": _accepted(runtime, process) if serves else None,
         **_used(runtime, child),
         "heartbeat_age_s": _beat_age_s(runtime, child, at),
@@ -332,21 +309,21 @@ def _rates(series: Series) -> dict[str, float | None]:
 
 
 def _services(runtime: Runtime) -> list[dict[str, Any]]:
-    """The services. Their totals are read anew."""
-    columns = runtime.columns.services.by_name
-    active = active_by_service(runtime.board, columns, runtime.board.rows_held)
-    runtime.totals.read(runtime.columns.services)
+    counts, broken = runtime.renewed_counts(), runtime.deployment.listeners.faults()
     window = runtime.history.history.window(since_boot_ns())
-    names = runtime.deployment.config.services
-    return [_service(runtime, name, active[name], window) for name in names]
+    return [
+        _service(runtime, name, counts, window, broken)
+        for name in runtime.deployment.config.services
+    ]
 
 
-def _service(runtime: Runtime, name: str, active: int, window: Window) -> dict[str, Any]:
-    column = runtime.columns.services.column(name)
-    totals = {figure: sane(counts[column]) for figure, counts in runtime.totals.services.items()}
+def _service(
+    runtime: Runtime, name: str, counts: Counts, window: Window, broken: Container[str]
+) -> dict[str, Any]:
+    column, active = runtime.columns.services.column(name), counts.active.by_service[name]
+    totals = {figure: sane(sums[column]) for figure, sums in counts.totals.services.items()}
     order = runtime.live.halts.get(name)
-    table = runtime.deployment.listeners
-    broken = table.faults()
+    opened = runtime.deployment.listeners.of(name)
     return {
         "name": name,
         "halted": str(order.halt) if order else None,
@@ -361,5 +338,5 @@ def _service(runtime: Runtime, name: str, active: int, window: Window) -> dict[s
         "would_refuse": totals["would_refuse"],
         "datagrams_received": totals["datagrams"],
         "datagrams_sent": totals["datagrams_sent"],
-        "listeners": [_listener(runtime, opened, broken) for opened in table.of(name)],
+        "listeners": [_listener(runtime, each, broken) for each in opened],
     }

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from unpd.control.explained import no_service
 from unpd.control.server import PendingRequest
 from unpd.control.verb import VerbError
 from unpd.core.model import State
@@ -27,7 +28,7 @@ def try_program(runtime: Runtime, state: State, pending: PendingRequest) -> None
     name: str = pending.request.arguments["service"]
     service = runtime.deployment.config.services.get(name)
     if service is None:
-        raise VerbError(f"there is no service {quoted(name)}")
+        raise VerbError(no_service(name, runtime.deployment.config.services))
     if reason := why_not_tried(service.options):
         raise VerbError(f"{quoted(name)} {reason}")
     if pending.descriptor is None:

@@ -7,7 +7,13 @@ import pytest
 from unpd.cli import changes_text
 
 UNTIL = "2026-11-30T02:00:00Z"
-HALT = {"service": "echo", "until": None, "was": None, "connections": 2}
+HALT = {
+    "service": "echo",
+    "until": None,
+    "was": None,
+    "connections": 2,
+    "program_has_socket": False,
+}
 
 
 @pytest.mark.parametrize(
@@ -24,6 +30,42 @@ def test_a_halt(halted: str, until: str | None, text: str) -> None:
     """It says until when, that it is not saved, and how many are left."""
     said = changes_text.halted({**HALT, "halted": halted, "until": until})
     assert said == f"{text}; a restart of the daemon ends it too; 2 connections open"
+
+
+def test_a_program_with_the_listener_is_named() -> None:
+    """A drain waits for it as long as it likes."""
+    said = changes_text.halted({**HALT, "halted": "draining", "program_has_socket": True})
+    assert said.endswith(
+        "; 2 connections open; a program has the listener itself (wait, keep): it goes on taking"
+        " clients until it ends"
+    )
+
+
+@pytest.mark.parametrize(
+    ("held", "connections", "why", "text"),
+    [
+        (True, None, None, "echo is drained: no connection is open"),
+        (
+            False,
+            1,
+            "1 connection of echo is left",
+            (
+                "echo is not drained in time: 1 connection left; the drain goes on, and unpd kick"
+                " --service echo ends them"
+            ),
+        ),
+        (
+            False,
+            None,
+            "the daemon is stopping",
+            "echo is not drained: the daemon is stopping",
+        ),
+    ],
+)
+def test_the_end_of_a_drain(held: bool, connections: int | None, why: str, text: str) -> None:
+    """Or why there is none."""
+    answer = {"held": held, "connections": connections, "why": why, "until": None}
+    assert changes_text.drained("echo", answer) == text
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ import pytest
 
 from unpd.cli.status_text import as_text
 
+UNTIL = "2026-11-30T02:00:00Z"
+CHANGE = ("change", "subject", "value", "configured", "until")
 HEALTHY: dict[str, Any] = {
     "schema": 1,
     "version": "1.2.3",
@@ -19,6 +21,7 @@ HEALTHY: dict[str, Any] = {
     "generation": 3,
     "uptime_s": 12.3,
     "last_reload": None,
+    "stop_ends_at": None,
     "retired": [],
     "live_changes": [],
     "services": [],
@@ -73,14 +76,26 @@ def test_a_fault_and_a_generation_with_retired_children() -> None:
     assert lines(
         degraded=[{"reason": "crash_loop", "text": "worker default/0 keeps dying early"}],
         retired=[
-            {"generation": 1, "children": 1, "connections": 0},
-            {"generation": 2, "children": 2, "connections": 1},
+            {"generation": 1, "children": 1, "connections": 0, "drain_ends_at": None},
+            {"generation": 2, "children": 2, "connections": 1, "drain_ends_at": UNTIL},
         ],
     )[3:] == [
         "degraded: worker default/0 keeps dying early",
         "retired from generation 1: 1 child, 0 connections",
-        "retired from generation 2: 2 children, 1 connection",
+        f"retired from generation 2: 2 children, 1 connection, until {UNTIL}",
     ]
+
+
+def test_a_stop_has_an_end() -> None:
+    """Then no connection is left."""
+    assert lines(phase="stopping", stop_ends_at=UNTIL)[3:] == [
+        f"the stop ends every connection at {UNTIL}"
+    ]
+
+
+def test_a_long_life_is_shown_in_two_units() -> None:
+    """As all other ages."""
+    assert lines(uptime_s=360_000.4)[0].endswith("up 4 d 4 h")
 
 
 @pytest.mark.parametrize(
@@ -101,18 +116,26 @@ def test_the_last_reload(reason: str, line: str) -> None:
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        (("halt", "echo", "paused", None), "service echo is paused"),
+        (("halt", "echo", "paused", None, None), "service echo is paused"),
         (
-            ("log_level", None, "debug", "2026-11-30T02:00:00Z"),
-            "the level of the log is debug until 2026-11-30T02:00:00Z",
+            ("log_level", None, "debug", "info", UNTIL),
+            f"the level of the log is debug until {UNTIL}; the configuration wants info",
         ),
-        (("scale", "fast", "7", None), "pool fast has 7 workers"),
-        (("odd", "fast", "7", None), "odd fast 7"),
+        (("log_level", None, "info", "info", None), "the level of the log is info"),
+        (
+            ("scale", "fast", "7", "4", None),
+            "pool fast has 7 workers; the configuration wants 4",
+        ),
+        (
+            ("scale", "fast", "1", "4", None),
+            "pool fast has 1 worker; the configuration wants 4",
+        ),
+        (("odd", "fast", "7", None, None), "odd fast 7"),
     ],
 )
 def test_live_changes(change: tuple[str | None, ...], line: str) -> None:
     """Each has a line, which says that it is not saved."""
-    values = dict(zip(("change", "subject", "value", "until"), change, strict=True))
+    values = dict(zip(CHANGE, change, strict=True))
     assert lines(live_changes=[values])[3:] == [f"live change, not saved: {line}"]
 
 

@@ -118,6 +118,7 @@ def test_this_host() -> None:
         runtime_dir(uid, os.environ),
         read_somaxconn(SOMAXCONN),
         usable_cpus(),
+        gid=os.getegid(),
         open_files=None if hard == resource.RLIM_INFINITY else hard,
         check_accounts=True,
         check_files=True,

@@ -130,6 +130,45 @@ def test_a_signal_changes_the_number_that_is_kept() -> None:
     assert machine.state.wanted.workers == {"default": 4}
 
 
+def test_a_signal_back_to_the_configured_number_ends_the_scale() -> None:
+    """It is no live change any more, so that another number in the file ends none."""
+    machine = running(wants(2))
+    scale(machine, 3)
+    machine.ready(3)
+    machine.take(ev.PoolResized("default", -1))
+    machine.exit(3)
+    assert scales(machine) == {}
+    done = machine.reload(wants(1), changed=())
+    assert not done.log_lines("pool.scale_ended")
+
+
+@pytest.mark.parametrize(("delta", "kept"), [(1, {"default": 4}), (-1, {})])
+def test_a_signal_during_a_reload_holds_after_it(delta: int, kept: dict[str, int]) -> None:
+    """If the reload keeps the scale; the new children are as many as wanted now."""
+    machine = running(wants(2))
+    scale(machine, 3)
+    machine.ready(3)
+    machine.take(ev.ReloadAsked(None), ev.ConfigLoaded(machine.edited(wants(2))))
+    machine.take(ev.PoolResized("default", delta))
+    workers = 3 + delta
+    machine.ready(*machine.births(ChildPhase.STARTING))
+    assert machine.state.candidate is None, "it is adopted"
+    assert machine.state.wanted.workers == {"default": workers}
+    assert len(machine.births(ChildPhase.READY)) == workers
+    assert scales(machine) == kept
+
+
+def test_two_signals_during_a_reload_cancel_each_other() -> None:
+    """Also where the number is that of the file between them."""
+    machine = running(wants(2))
+    scale(machine, 3)
+    machine.ready(3)
+    machine.take(ev.ReloadAsked(None), ev.ConfigLoaded(machine.edited(wants(2))))
+    machine.take(ev.PoolResized("default", -1), ev.PoolResized("default", 1))
+    machine.ready(*machine.births(ChildPhase.STARTING))
+    assert machine.state.wanted.workers == {"default": 3}
+
+
 def test_a_scale_without_room_ends_at_the_reload() -> None:
     """The pools of the new file come first."""
     machine = running(wants({"default": 1, "slow": 1}))

@@ -16,7 +16,7 @@ from unpd.control.protocol import MAX_ANSWER_BYTES, Request, encode_answer
 from unpd.control.server import PendingRequest
 from unpd.core.model import Child, Slot
 from unpd.kernel.credentials import Credentials
-from unpd.master import denying, kicking
+from unpd.master import denying, kicking, rounds
 from unpd.master.children import reports
 from unpd.master.deny_list import DenyList
 from unpd.master.runtime import Question, Runtime
@@ -48,6 +48,7 @@ class Master:
                 deny_list=self.deny_list,
                 log=log,
                 kicks=[],
+                rounds=[],
                 lanes=SimpleNamespace(kick=self.kick_sessions, held_by=self.lane_of),
                 control=SimpleNamespace(answer=self.answer),
                 processes={birth: process(birth, kind) for birth, kind in enumerate(kinds, 1)},
@@ -84,7 +85,7 @@ class Master:
 def process(birth: int, kind: ChildKind) -> Any:
     """A child of a kind."""
     child = Child(birth, Slot(kind, "default", 0), 1, ChildPhase.READY, born_at=0.0)
-    return SimpleNamespace(child=child)
+    return SimpleNamespace(child=child, pid=40 + birth)
 
 
 def test_a_network_is_denied_and_logged() -> None:
@@ -228,9 +229,9 @@ def test_a_child_that_is_hung_does_not_hold_up_the_answer(master: Master) -> Non
     """
     (kick,) = master.runtime.kicks
     master.asked[1]({"kicked": 1})
-    kicking.look_after(master.runtime, kick.late_at - 0.1)
+    rounds.look_after(master.runtime, kick.round.late_at - 0.1)
     assert master.answers == []
-    kicking.look_after(master.runtime, kick.late_at)
+    rounds.look_after(master.runtime, kick.round.late_at)
     for birth in (2, 3):
         master.asked[birth]({"kicked": 1})
     assert [(told["kicked"], told["silent"]) for told in master.answers] == [(3, 2)]

@@ -126,9 +126,12 @@ def test_live_changes_and_retired_generations_are_told(master: Master) -> None:
         "change": "halt",
         "subject": "s0",
         "value": "paused",
+        "configured": None,
         "until": None,
     }
-    assert state["retired"] == [{"generation": 1, "children": 1, "connections": 0}]
+    assert state["retired"] == [
+        {"generation": 1, "children": 1, "connections": 0, "drain_ends_at": None}
+    ]
 
 
 def test_the_last_reload_is_told(master: Master) -> None:

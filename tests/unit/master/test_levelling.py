@@ -16,8 +16,10 @@ from unpd.core.model import Child, Slot
 from unpd.kernel.credentials import Credentials
 from unpd.logs import Log
 from unpd.loop import now
-from unpd.master import levelling
+from unpd.master import levelling, rounds
 from unpd.master.children import reports
+from unpd.master.live_changes import clock
+from unpd.master.rounds import ANSWER_S
 from unpd.master.runtime import Question, Runtime
 from unpd.names import ChildKind, ChildPhase
 
@@ -40,7 +42,7 @@ class Master:
             Runtime,
             SimpleNamespace(
                 live=SimpleNamespace(level=None),
-                levels=[],
+                rounds=[],
                 log=self.log,
                 control=SimpleNamespace(answer=self.answer),
                 processes={birth: process(birth) for birth in (1, 2, 3)},
@@ -79,7 +81,13 @@ class Master:
 def process(birth: int) -> Any:
     """A child."""
     child = Child(birth, Slot(ChildKind.WORKER, "default", birth), 1, ChildPhase.READY, 0.0)
-    return SimpleNamespace(child=child, pid=40 + birth, reported=birth != 3)
+    return SimpleNamespace(
+        child=child,
+        pid=40 + birth,
+        reported=birth != 3,
+        level_owed=False,
+        channel=SimpleNamespace(ended=False),
+    )
 
 
 @pytest.fixture
@@ -128,14 +136,14 @@ def test_a_level_ends_when_its_time_is_over(master: Master) -> None:
     for birth in (1, 2):
         master.asked[birth]({})
     assert master.answers[0]["until"] is not None
-    levelling.look(master.runtime, now() + 599)
+    levelling.look(master.runtime, clock() + 599)
     assert master.level == "debug"
-    levelling.look(master.runtime, now() + 601)
+    levelling.look(master.runtime, clock() + 601)
     assert master.level == "info"
     for birth in (1, 2):
         master.asked[birth]({})
     assert len(master.answers) == 1
-    assert master.runtime.levels == []
+    assert master.runtime.rounds == []
     assert (
         'threshold=info before=debug until="" reason="its time is over"'
         in (master.lines("log.level_changed")[1])
@@ -149,9 +157,9 @@ def test_a_child_without_an_answer_is_named(master: Master, answer: dict[str, An
     """
     master.change("debug")
     master.asked[1](answer)
-    levelling.look_after(master.runtime, now() + levelling.ANSWER_S - 1)
+    rounds.look_after(master.runtime, now() + ANSWER_S - 1)
     assert not master.answers
-    levelling.look_after(master.runtime, now() + levelling.ANSWER_S)
+    rounds.look_after(master.runtime, now() + ANSWER_S)
     first = [] if answer is None else ["worker default/1 (pid 41)"]
     silent = [*first, "worker default/2 (pid 42)"]
     assert master.answers[0]["silent"] == silent
@@ -167,6 +175,32 @@ def test_a_child_that_cannot_be_asked_is_named(
     monkeypatch.setattr(reports, "ask", lambda _runtime, _birth, question: question.on_answer(None))
     master.change("debug")
     assert master.answers[0]["silent"] == ["worker default/1 (pid 41)", "worker default/2 (pid 42)"]
+
+
+def test_a_child_that_could_not_be_asked_is_asked_again(
+    master: Master, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the level that holds then, until it takes it."""
+    ask = master.ask
+    monkeypatch.setattr(reports, "ask", lambda _runtime, _birth, question: question.on_answer(None))
+    master.change("debug")
+    levelling.look_after(master.runtime)
+    monkeypatch.setattr(reports, "ask", ask)
+    master.runtime.live.level = None
+    levelling.look_after(master.runtime)
+    assert master.messages == [{"question": "level", "level": None}] * 3
+    levelling.look_after(master.runtime)
+    assert len(master.messages) == 3, "they have yet to answer"
+    master.asked[1]({})
+    master.asked[2]({"error": "no"})
+    levelling.look_after(master.runtime)
+    assert len(master.messages) == 4
+
+
+def test_the_configured_level_without_another_one_changes_nothing(master: Master) -> None:
+    """The log has no line about it."""
+    master.change("configured")
+    assert not master.lines("log.level_changed")
 
 
 @pytest.mark.parametrize("level", ["debug", "info", "warning", "error"])

@@ -87,10 +87,13 @@ def test_a_follower_gets_a_line_at_once_and_then_what_is_new() -> None:
     assert (numbers(last), last["more"]) == ([10], False)
 
 
-def test_nothing_is_left_out_at_the_daemons_end() -> None:
-    """The last line has more than any other, if there is more."""
+def test_the_newest_events_come_at_the_daemons_end() -> None:
+    """As many as any line has: the socket takes it at once. How many were left out is
+    told.
+    """
     last = Follower(ring(3 * AT_A_TIME), follows=True, seen=1, greeted=True).last()
-    assert (numbers(last), last["more"]) == (list(range(2, 3 * AT_A_TIME + 1)), False)
+    newest = list(range(2 * AT_A_TIME + 1, 3 * AT_A_TIME + 1))
+    assert (numbers(last), last["missed"], last["more"]) == (newest, 2 * AT_A_TIME - 1, False)
 
 
 def test_a_follower_that_asks_too_late_learns_how_many_it_missed() -> None:

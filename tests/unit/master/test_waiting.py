@@ -6,16 +6,18 @@ from typing import Any, cast
 
 import pytest
 
-from unpd.control.life_verbs import CONDITIONS
+from unpd.control.answer_fields import mismatch
+from unpd.control.life_verbs import CONDITIONS as CONDITIONS_OF_THE_VERB
 from unpd.control.protocol import Request
 from unpd.control.server import PendingRequest
 from unpd.control.verb import VerbError
+from unpd.control.view_fields import WAIT
 from unpd.core.model import Asked, Child, Limits, Slot, State, Wanted, WantedPool
 from unpd.kernel.credentials import Credentials
 from unpd.master import waiting
 from unpd.master.runtime import LastReload, Runtime
-from unpd.master.waiting import MAX_WAITS, WHY_NOT, begin, due_at, look
-from unpd.names import ChildKind, ChildPhase, MasterPhase
+from unpd.master.waiting import CONDITIONS, LOOK_S, MAX_WAITS, begin, due_at, look
+from unpd.names import ChildKind, ChildPhase, Halt, MasterPhase
 
 LIMITS = Limits(grace_s=1, reload_grace_s=1, start_timeout_s=1, heartbeat_timeout_s=1)
 WANTED = Wanted({(ChildKind.WORKER, "default"): WantedPool(1, "recipe")}, LIMITS)
@@ -50,6 +52,7 @@ class Master:
         self.answers: list[dict[str, Any]] = []
         self.gone: set[int] = set()
         self.unreachable: set[str] = set()
+        self.lanes: list[Any] = []
         control = SimpleNamespace(
             answer=lambda number, **fields: self.answers.append({"number": number, **fields}),
             is_waited_for=lambda number: number not in self.gone,
@@ -62,28 +65,36 @@ class Master:
                 waits=[],
                 last_reload=None,
                 processes={},
-                deployment=SimpleNamespace(listeners=listeners),
+                lanes=SimpleNamespace(unkept=lambda: self.lanes),
+                open_connections=lambda _birth: 0,
+                live=SimpleNamespace(halts={}),
+                deployment=SimpleNamespace(
+                    listeners=listeners, config=SimpleNamespace(services={"echo": None})
+                ),
             ),
         )
 
-    def asks(self, condition: str, timeout: str | None = None) -> None:
+    def asks(self, condition: str, timeout: str | None = None, service: str | None = None) -> None:
         """Begin a request of the number 7."""
-        request = Request("wait", {"condition": condition, "timeout": timeout})
+        values = {"condition": condition, "service": service, "timeout": timeout}
+        request = Request("wait", values)
         begin(self.runtime, PendingRequest(7, request, Credentials(1, 2, 3)))
 
-    def outcome(self, found: State, condition: str) -> Any:
+    def outcome(self, found: State, condition: str, service: str | None = None) -> Any:
         """What an answer at once says: why not, or the reason of a failure."""
-        self.asks(condition, "0")
+        self.asks(condition, "0", service)
         look(self.runtime, found, math.inf)
         answer = self.answers.pop()
         assert answer.pop("number") == 7
-        assert answer.get("held", False) is (answer.get("why", "") is None)
+        if answer["ok"]:
+            assert mismatch(answer, WAIT) == ""
+            assert answer["held"] is (answer["why"] is None)
         return answer.get("why", answer)
 
 
 def test_the_conditions_are_those_of_the_verb() -> None:
     """The command refuses any other."""
-    assert tuple(WHY_NOT) == CONDITIONS
+    assert tuple(CONDITIONS) == CONDITIONS_OF_THE_VERB
 
 
 @pytest.mark.parametrize(
@@ -170,16 +181,76 @@ def test_a_request_waits_until_the_condition_holds_or_its_time_is_over(
     assert master.answers == []
     look(master.runtime, state(STARTING), 110.0)
     why = "pool default has no ready worker"
-    assert master.answers == [{"number": 7, "ok": True, "held": False, "why": why}]
+    (answer,) = master.answers
+    assert (answer["number"], answer["held"], answer["why"]) == (7, False, why)
     assert due_at(master.runtime) == 160.0
     look(master.runtime, state(READY), 120.0)
-    assert master.answers[1:] == [{"number": 7, "ok": True, "held": True, "why": None}] * 2
+    assert [(each["held"], each["why"]) for each in master.answers[1:]] == [(True, None)] * 2
     assert master.runtime.waits == []
     master.asks("ready")
     master.gone.add(7)
     look(master.runtime, state(STARTING), 130.0)
     assert master.runtime.waits == []
     assert len(master.answers) == 3
+
+
+def lane(generation: int = 1, sessions: int = 2) -> Any:
+    """A lane that a dispatcher has left with its sessions."""
+    roll = SimpleNamespace(enrolled=dict.fromkeys(range(sessions)))
+    slot = Slot(ChildKind.DISPATCHER, "default", 0)
+    return SimpleNamespace(slot=slot, generation=generation, roll=roll, ends_at=None)
+
+
+def test_the_sessions_of_a_retired_dispatcher_that_was_killed_are_waited_for() -> None:
+    """They are processes of an earlier generation. Those that get a new dispatcher are
+    none.
+    """
+    master = Master()
+    master.lanes = [lane()]
+    why = "retired processes have ended and left 2 connections"
+    assert master.outcome(state(READY), "drained") == why
+    pool = WantedPool(1, "recipe")
+    wanted = Wanted({(ChildKind.DISPATCHER, "default"): pool}, LIMITS)
+    assert master.outcome(State(wanted, phase=MasterPhase.RUNNING), "drained") is None
+
+
+def test_connections_are_counted_for_an_answer_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shell looks in every turn."""
+    master = Master()
+    master.asks("drained")
+
+    def count(*_: object) -> None:
+        raise AssertionError("nobody is answered")
+
+    monkeypatch.setattr(waiting, "all_left", count)
+    for at in range(10):
+        look(master.runtime, state(READY, DRAINING), float(at))
+    assert len(master.runtime.waits) == 1
+
+
+def test_the_drain_of_a_service_is_looked_at_again_and_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No event tells that a client has gone. It is a failure if the drain ends."""
+    master, left = Master(), [2]
+    monkeypatch.setattr(waiting, "_open", lambda *_: left[0])
+    halts = master.runtime.live.halts
+    halts["echo"] = cast(Any, SimpleNamespace(halt=Halt.DRAINING))
+    why = "2 connections of echo are left"
+    assert master.outcome(state(READY), "drained", "echo") == why
+    master.asks("drained", service="echo")
+    look(master.runtime, state(READY), 100.0)
+    assert due_at(master.runtime) == 100.0 + LOOK_S
+    left[0] = 0
+    look(master.runtime, state(READY), 100.0 + LOOK_S / 2)
+    assert master.answers == []
+    look(master.runtime, state(READY), 100.0 + LOOK_S)
+    assert master.answers.pop()["held"] is True
+    halts["echo"] = cast(Any, SimpleNamespace(halt=Halt.PAUSED))
+    failure = master.outcome(state(READY), "drained", "echo")
+    assert failure["reason"].startswith("echo is not draining: it is paused; unpd drain echo")
+    failure = master.outcome(state(READY), "drained", "ehco")
+    assert failure["reason"] == "ehco is not draining: the daemon has no such service"
 
 
 def test_too_many_requests_leave_room_for_others() -> None:

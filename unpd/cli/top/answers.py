@@ -7,9 +7,8 @@ of the status. Pure. Raises nothing: null is a value that is not known.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
-Values = dict[str, Any]
+from unpd.cli.tables import Values
 
 
 @dataclass(frozen=True, slots=True)

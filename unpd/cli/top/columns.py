@@ -12,8 +12,9 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from unpd.cli.output import printable
+from unpd.cli.tables import Values
 from unpd.cli.top import figures
-from unpd.cli.top.answers import Answers, Pair, Values, total
+from unpd.cli.top.answers import Answers, Pair, total
 from unpd.names import ChildPhase
 
 NEAR_LIMIT = 0.8

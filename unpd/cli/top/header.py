@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from unpd.cli.output import printable
+from unpd.cli.tables import Values
 from unpd.cli.top import figures
-from unpd.cli.top.answers import Answers, Values, total
+from unpd.cli.top.answers import Answers, total
 from unpd.cli.top.columns import Mark
 from unpd.names import MasterPhase
 
@@ -48,9 +49,12 @@ def _daemon(status: Values) -> Iterator[Line]:
         words = (f"{each.get('change')} {each.get('subject') or ''}".strip() for each in changes)
         yield Line(f"live changes, in no file: {', '.join(words)}", Mark.WARNING)
     for retired in status.get("retired", []):
+        ends_at = retired.get("drain_ends_at")
+        until = f", until {ends_at}" if ends_at else ""
         yield Line(
             f"draining: generation {retired.get('generation')} with"
             f" {retired.get('children')} children and {retired.get('connections')} connections"
+            f"{until}"
         )
 
 

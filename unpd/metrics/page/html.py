@@ -15,9 +15,7 @@ from unpd.metrics.page import charts, tables
 from unpd.metrics.page.snapshot import SILENT_S
 from unpd.metrics.page.wording import (
     ago,
-    change_text,
     count,
-    counted,
     rate,
     short_time,
     size,
@@ -25,6 +23,7 @@ from unpd.metrics.page.wording import (
     time_of_day,
 )
 from unpd.names import MasterPhase
+from unpd.wording import counted, live_change_text
 
 Values = Mapping[str, Any]
 WORDS = (
@@ -133,14 +132,19 @@ def _notes(values: Values) -> Iterator[str]:
         ended = time_of_day(reload["ended_at"], values["time"])
         yield f"Last reload: {reload['result']} at {ended} UTC."
     for change in values["live_changes"]:
-        yield f"Live change, not saved: {change_text(change)}."
+        yield f"Live change, not saved: {live_change_text(change)}."
     if more := values["live_changes_left_out"]:
         yield f"{counted(more, 'more live change')}: see unpd status."
     for old in values["retired"]:
+        until = (
+            f", until {time_of_day(end, values['time'])} UTC"
+            if (end := old["drain_ends_at"])
+            else ""
+        )
         yield (
             f"Retired from generation {old['generation']}:"
-            f" {counted(old['children'], 'child', 'children')},"
-            f" {counted(old['connections'], 'connection')}."
+            f" {counted(old['children'], 'child')},"
+            f" {counted(old['connections'], 'connection')}{until}."
         )
 
 

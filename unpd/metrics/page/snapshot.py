@@ -22,6 +22,7 @@ from unpd.board.history import History, Series, Window
 from unpd.board.layout import Directory, Master, Row
 from unpd.board.memory import Entry, Scoreboard, sane
 from unpd.kernel.clock import since_boot_ns
+from unpd.logs import moment
 from unpd.loop import now
 from unpd.metrics.labels import Labels, ListenerLabels
 from unpd.metrics.page import wording
@@ -101,7 +102,7 @@ def snapshot(sources: Sources, at: Moment) -> dict[str, Any]:
     return {
         "schema": ANSWER_SCHEMA,
         "version": labels.version,
-        "time": wording.moment(at.wall_s),
+        "time": moment(at.wall_s),
         "pid": labels.master_pid,
         "config": labels.config,
         "phase": _phase(board),
@@ -304,14 +305,14 @@ def _services_of_places(labels: Labels) -> dict[tuple[ChildKind, str, int], str]
 
 
 def _end(end: Mapping[str, Any]) -> dict[str, Any]:
-    return {"ended": end["ended"], "pid": end["pid"], "at": wording.moment(end["at"])}
+    return {"ended": end["ended"], "pid": end["pid"], "at": moment(end["at"])}
 
 
 def _event(event: Mapping[str, Any]) -> dict[str, Any]:
     fields = dict(event["fields"])
     return {
         "number": event["number"],
-        "time": wording.moment(event["at"]),
+        "time": moment(event["at"]),
         "level": event["level"],
         "event": event["event"],
         "text": wording.event_text(event["event"], fields),

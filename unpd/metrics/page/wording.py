@@ -4,13 +4,12 @@ Called by :mod:`unpd.metrics.page.html` and :mod:`unpd.metrics.page.snapshot`. P
 raises nothing.
 """
 
-import time
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from unpd.figures import span_text
 from unpd.names import ChildKind
+from unpd.wording import counted, span_text
 
 NOTHING = "-"
 """Stands for a figure that there is not."""
@@ -41,14 +40,6 @@ _KIND_TEXTS: Mapping[str, str] = MappingProxyType(
     }
 )
 """The same of the events that each kind of child has."""
-_CHANGES: Mapping[str, str] = MappingProxyType(
-    {
-        "halt": "service {subject} is {value}",
-        "log_level": "the level of the log is {value}",
-        "scale": "pool {subject} has {value} workers",
-    }
-)
-"""The same of live changes."""
 _UNITS = ("", "k", "M", "G", "T", "P")
 
 
@@ -61,7 +52,7 @@ def event_text(event: str, fields: Mapping[str, Any]) -> str:
     words = {
         **fields,
         "child": child_name(kind, str(place)),
-        "lost": counted(fields.get("connections_lost"), "connection"),
+        "lost": counted(fields.get("connections_lost", 0), "connection"),
         "respawn": _respawn(fields.get("respawn_in_s")),
         "until": _until(fields.get("until")),
         "at_once": " at once" if fields.get("quick") else "",
@@ -73,23 +64,12 @@ def event_text(event: str, fields: Mapping[str, Any]) -> str:
         return _listed(fields)
 
 
-def change_text(change: Mapping[str, Any]) -> str:
-    """A live change as a sentence without its full stop."""
-    template = _CHANGES.get(change["change"], "{change} {subject} {value}")
-    return template.format(**change) + _until(change["until"])
-
-
 def _until(moment_text: Any) -> str:
     return f" until {moment_text}" if moment_text else ""
 
 
 def _respawn(seconds: Any) -> str:
     return "at once" if not seconds or seconds < 0.05 else f"in {seconds:.1f} s"
-
-
-def counted(number: Any, word: str, plural: str = "") -> str:
-    """A number of something: 1 connection, 2 connections."""
-    return f"{number} {word if number == 1 else plural or f'{word}s'}"
 
 
 def child_name(kind: str, place: str) -> str:
@@ -148,11 +128,6 @@ def percent(number: float | None) -> str:
 def ago(age_s: float | None) -> str:
     """How long ago something was."""
     return NOTHING if age_s is None else f"{span(age_s)} ago"
-
-
-def moment(wall_s: float) -> str:
-    """A time since the epoch, in UTC, such as 2026-11-22T21:23:10Z."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(wall_s))
 
 
 def time_of_day(moment_text: str, now_text: str) -> str:

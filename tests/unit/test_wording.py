@@ -2,7 +2,7 @@
 
 import pytest
 
-from unpd.figures import span_text
+from unpd.wording import span_text
 
 
 @pytest.mark.parametrize(

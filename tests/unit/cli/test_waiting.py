@@ -1,0 +1,123 @@
+"""The wait of unpd wait and unpd drain, and what a terminal shows meanwhile."""
+
+import argparse
+import io
+import sys
+from typing import Any
+
+import pytest
+
+from unpd.cli import progress, waiting
+from unpd.cli.progress import Progress
+from unpd.cli.waiting import Wish, wait_for
+from unpd.control.client import ANSWER_TIMEOUT_S, BrokenOffError
+
+UNTIL = "2026-11-30T02:00:00Z"
+HELD = {"held": True, "why": None, "connections": None, "until": None}
+
+
+class Screen(io.StringIO):
+    """A terminal."""
+
+    def isatty(self) -> bool:
+        """It is one."""
+        return True
+
+
+class Daemon:
+    """A daemon that has so many connections left at each question, or breaks the
+    connection off. Time passes only while it keeps a question, and in pauses.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *looks: int | None) -> None:
+        self.looks, self.spans, self.at = list(looks), list[float](), 0.0
+        monkeypatch.setattr(waiting, "_asked", self.asked)
+        monkeypatch.setattr(waiting, "monotonic", lambda: self.at)
+        monkeypatch.setattr(waiting, "sleep", self.passes)
+
+    def passes(self, span_s: float) -> None:
+        """Time passes."""
+        self.at += span_s
+
+    def asked(self, args: object, wish: Wish, span_s: float) -> dict[str, Any]:
+        """The next look, or the last one again."""
+        del args, wish
+        self.spans.append(span_s)
+        look = self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
+        if look is None:
+            raise BrokenOffError("too many connections")
+        if look == 0:
+            return HELD
+        self.passes(span_s)
+        return {"held": False, "why": f"{look} left", "connections": look, "until": None}
+
+    def waited(self, timeout: str | None = None) -> dict[str, Any]:
+        """The answer to a wait for the drain of echo."""
+        return wait_for(argparse.Namespace(), Wish("drained", "echo", timeout))
+
+
+def test_one_question_is_enough_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The daemon answers when its time is over."""
+    daemon = Daemon(monkeypatch, 3)
+    assert daemon.waited("10m")["connections"] == 3
+    assert daemon.spans == [600]
+
+
+def test_a_terminal_shows_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On one line, which is gone in the end."""
+    screen = Screen()
+    monkeypatch.setattr(sys, "stderr", screen)
+    daemon = Daemon(monkeypatch, 2, 1, 0)
+    assert daemon.waited("1m") == HELD
+    assert daemon.spans == [1, 1, 1]
+    clear = "\r\x1b[K"
+    shown = (
+        "not drained: 2 left; waiting for 1 min at most",
+        "not drained: 1 left; waiting for 59 s at most",
+        "",
+    )
+    assert screen.getvalue() == "".join(clear + text for text in shown)
+
+
+def test_a_connection_that_is_broken_off_ends_no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless it goes on for some seconds."""
+    assert Daemon(monkeypatch, None, None, 0).waited() == HELD
+    daemon = Daemon(monkeypatch, None)
+    with pytest.raises(BrokenOffError):
+        daemon.waited()
+    assert daemon.at == ANSWER_TIMEOUT_S
+
+
+def test_a_terminal_that_is_gone_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command goes on."""
+
+    class Gone(Screen):
+        def write(self, text: str) -> int:
+            raise OSError(text)
+
+    monkeypatch.setattr(sys, "stderr", Gone())
+    with Progress() as shown:
+        shown.show("anything")
+    assert not shown.shows
+
+
+def test_how_far_a_stop_and_a_reload_are() -> None:
+    """How many connections are left, and until when."""
+    status: dict[str, Any] = {
+        "phase": "stopping",
+        "stop_ends_at": UNTIL,
+        "services": [{"active": 2}, {"active": 1}],
+        "retired": [],
+    }
+    assert progress.stopping(status) == f"stopping: 3 connections left, until {UNTIL} at the latest"
+    proving = {**status, "phase": "proving"}
+    assert progress.reloading(proving) == "reloading (proving)"
+    old = [
+        {"connections": 1, "drain_ends_at": "2026-11-30T01:00:00Z"},
+        {"connections": 0, "drain_ends_at": None},
+        {"connections": 3, "drain_ends_at": UNTIL},
+    ]
+    left = f"4 connections of retired processes left, until {UNTIL} at the latest"
+    assert progress.reloading({**proving, "retired": old}) == f"reloading (proving); {left}"
+    endless = [*old, {"connections": 1, "drain_ends_at": None}]
+    assert progress.retired({"retired": endless}) == "5 connections of retired processes left"

@@ -1,0 +1,54 @@
+"""The words that the texts of the command line and the status page have in common:
+spans, numbers of something, and live changes. Columns of ``unpd top`` are narrow, and
+have forms of their own (unpd.cli.top.figures).
+
+Called by these, and by the master for its sentences. Pure. Raises nothing.
+"""
+
+import itertools
+import math
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from unpd.names import LiveChange
+
+_PLURALS: Mapping[str, str] = MappingProxyType({"child": "children", "entry": "entries"})
+_SHOWN = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+
+
+def span_text(seconds: float) -> str:
+    """A span for people, in at most two units, such as 10 h 35 min; it is not shorter
+    than the span.
+    """
+    for (unit, size_s), (smaller, part_s) in itertools.pairwise(_SHOWN):
+        many, few = divmod(math.ceil(seconds / part_s), size_s // part_s)
+        if many:
+            return f"{many} {unit}" + (f" {few} {smaller}" if few else "")
+    return f"{math.ceil(10 * seconds) / 10:g} s"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of something, such as 1 connection or 2 connections."""
+    if number == 1:
+        return f"{number} {noun}"
+    plural = _PLURALS.get(noun) or (f"{noun}es" if noun.endswith("s") else f"{noun}s")
+    return f"{number} {plural}"
+
+
+def live_change_text(change: Mapping[str, Any]) -> str:
+    """A live change as a sentence without its full stop. ``change``: as the status has
+    it; a number of workers comes as a text.
+    """
+    value, subject, configured = change["value"], change["subject"], change["configured"]
+    until = f" until {change['until']}" if change["until"] else ""
+    wants = f"; the configuration wants {configured}" if configured not in (None, value) else ""
+    match change["change"]:
+        case LiveChange.HALT:
+            return f"service {subject} is {value}{until}"
+        case LiveChange.LOG_LEVEL:
+            return f"the level of the log is {value}{until}{wants}"
+        case LiveChange.SCALE if value.isdecimal():
+            return f"pool {subject} has {counted(int(value), 'worker')}{wants}"
+        case other:
+            return f"{other} {subject} {value}{until}"
