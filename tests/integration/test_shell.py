@@ -158,7 +158,10 @@ def test_a_sweep_tells_of_faults_and_of_peers_that_do_not_read(
     silent, _ = socks = socket.socketpair()
     cut_off = [Credentials(41, 42, 43)]
     control = SimpleNamespace(
-        expire=lambda: [cut_off.pop()] if cut_off else [], mend=lambda: None, path="c.sock"
+        expire=lambda: [cut_off.pop()] if cut_off else [],
+        mend=lambda: None,
+        path="c.sock",
+        shut_out="",
     )
 
     with running(CONFIG.format(path=tmp_path / "echo"), log) as runtime, socks[0], socks[1]:

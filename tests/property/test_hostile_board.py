@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.support.contested import Contested
 from tests.support.exporter import make_page
+from tests.support.scale import many
 from unpd.board import layout, memory
 from unpd.board.active import count_active, count_all
 from unpd.board.memory import Entry, Scoreboard
@@ -91,7 +92,6 @@ ACTIONS: dict[str, Callable[[Scoreboard], object]] = {
     "count": lambda board: board.count(layout.Master.FORK_FAILURES, 3),
     "book_worker_died": lambda board: board.book_worker_died(1),
     "siblings": lambda board: Siblings(board, Place(1, 0, 1)).have_clearly_fewer(9, 0.0),
-    "scrape": scrape,
     "sample": sample,
 }
 
@@ -104,6 +104,15 @@ def test_nothing_raises(action: str, seed: int) -> None:
     ends without an exception, and no sample is negative.
     """
     ACTIONS[action](contested(random.Random(seed)))
+
+
+@settings(max_examples=many(25, at_least=6), deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_no_page_raises(seed: int) -> None:
+    """The same of the exporter's pages, which take longer: the metrics and the status
+    page in both of its forms.
+    """
+    scrape(contested(random.Random(seed)))
 
 
 def test_the_next_master_raises_nothing_either() -> None:
