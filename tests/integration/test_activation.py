@@ -102,6 +102,7 @@ def test_one_name_may_stand_for_several(
     assert path.is_socket()
 
 
+@pytest.mark.slow
 def test_a_passed_socket_whose_file_is_out_of_sight(
     launch: Launch, systemd: FakeSystemd, tmp_path: Path
 ) -> None:

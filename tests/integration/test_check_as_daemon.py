@@ -46,6 +46,7 @@ def test_no_daemon(launch: Launch) -> None:
     assert check(unpd)[0] == ExitCode.DONE
 
 
+@pytest.mark.slow
 def test_a_daemon_whose_control_socket_is_to_change(launch: Launch, tmp_path: Path) -> None:
     """The new file may name another control socket than the daemon has: its pid names
     the daemon then, and the message says so.
@@ -162,6 +163,7 @@ def test_the_reason_about_a_log_file_is_that_of_a_start(tmp_path: Path) -> None:
         assert checked == started
 
 
+@pytest.mark.slow
 @faults.requires_root
 @faults.requires_tool("unshare")
 def test_a_root_elsewhere_is_not_followed(launch: Launch, tmp_path: Path) -> None:
@@ -176,6 +178,7 @@ def test_a_root_elsewhere_is_not_followed(launch: Launch, tmp_path: Path) -> Non
     assert "it is root with another view of the file system" in printed
 
 
+@pytest.mark.slow
 @faults.requires_root
 @faults.requires_tool("unshare")
 def test_a_user_namespace_is_not_followed(launch: Launch) -> None:

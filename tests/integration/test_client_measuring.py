@@ -561,6 +561,7 @@ def test_a_server_that_talks_on_after_the_end_is_no_echo_server(
     assert "not an echo server" in complaint(ended, ClientExit.ANOTHER_PROTOCOL)
 
 
+@pytest.mark.slow
 def test_a_bulk_to_a_server_that_reads_nothing_times_out(start: StartClient) -> None:
     """The timeout counts while the client sends, too: it does not wait for the end of
     the transfer's time.

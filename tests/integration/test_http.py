@@ -27,6 +27,7 @@ from tests.support.exporter import (
     read_all,
     running_exporter,
 )
+from tests.support.scale import first
 from tests.support.waiting import holds, until
 from unpd.board import layout, memory
 from unpd.board.memory import Entry, Scoreboard
@@ -442,8 +443,8 @@ def test_a_burst_of_scrapers_is_served(shared: RunningExporter) -> None:
 
 @pytest.mark.parametrize(
     "sent",
-    [b"", b"GET /metrics HTTP/1.1\r\nHost:", b"\r\n\r\n"],
-    ids=["nothing", "half a request", "blank lines"],
+    first(1, [b"GET /metrics HTTP/1.1\r\nHost:", b"", b"\r\n\r\n"]),
+    ids=["half a request", "nothing", "blank lines"],
 )
 def test_a_slow_client_is_ended(hasty: RunningExporter, sent: bytes) -> None:
     """A connection without a whole request ends when its time is over."""

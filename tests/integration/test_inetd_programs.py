@@ -205,6 +205,7 @@ def test_git_clones(serve: Serve, repositories: Path, tmp_path: Path) -> None:
     assert f"'{repositories}/other.git' does not appear to be a git" in line.fields["text"]
 
 
+@pytest.mark.slow
 @requires_tool("/usr/bin/rsync")
 def test_rsync_copies(serve: Serve, public: Path, tmp_path: Path) -> None:
     """A client gets a whole tree, over two connections, and a module that is not there
@@ -223,6 +224,7 @@ def test_rsync_copies(serve: Serve, public: Path, tmp_path: Path) -> None:
     site.ended(ok=2, failed=1)
 
 
+@pytest.mark.slow
 @requires_root
 @requires_tool(TFTPD)
 @requires_tool("tftp")

@@ -25,6 +25,7 @@ from tests.support.operating import (
     status,
 )
 from tests.support.ports import free_port
+from tests.support.scale import first
 from tests.support.waiting import until
 
 LINK_LOCAL = "fe80::1"
@@ -77,6 +78,7 @@ def stolen(port: int) -> Iterator[None]:
         yield
 
 
+@pytest.mark.slow
 @faults.requires_ss_kill()
 def test_a_reload_survives_a_listener_whose_port_was_taken(launch: Launch) -> None:
     """A listener was shut down and another program took its port. A reload with another
@@ -164,7 +166,9 @@ def test_a_listener_follows_its_interface(launch: Launch) -> None:
 
 
 @requires_namespaces()
-@pytest.mark.parametrize("wanted", [True, False], ids=["still wanted", "no longer wanted"])
+@pytest.mark.parametrize(
+    "wanted", first(1, [True, False]), ids=["still wanted", "no longer wanted"]
+)
 def test_a_stored_listener_of_a_vanished_interface_is_no_obstacle(
     launch: Launch, systemd: FakeSystemd, *, wanted: bool
 ) -> None:
@@ -188,7 +192,7 @@ def test_a_stored_listener_of_a_vanished_interface_is_no_obstacle(
 
 
 @requires_namespaces()
-@pytest.mark.parametrize("named", ["by name", "by number"])
+@pytest.mark.parametrize("named", first(1, ["by name", "by number"]))
 def test_a_stored_listener_of_an_interface_serves_on(
     launch: Launch, systemd: FakeSystemd, named: str
 ) -> None:

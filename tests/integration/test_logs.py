@@ -22,6 +22,7 @@ from tests.support.launch import Launch
 from tests.support.observed import parse_address, parse_log
 from tests.support.operating import degraded, reload, status
 from tests.support.ports import free_port
+from tests.support.scale import first
 from tests.support.waiting import until
 
 ECHO = """
@@ -298,7 +299,7 @@ def allow_few_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 
 
-@pytest.mark.parametrize("end", ["another-signal", "a-death"])
+@pytest.mark.parametrize("end", first(1, ["another-signal", "a-death"]))
 def test_a_child_that_cannot_switch_is_shown(launch: Launch, public: Path, end: str) -> None:
     """A worker without a free descriptor cannot take the new file. Log, status and
     metrics show it, until another SIGUSR1 finds it able, or until it has died.

@@ -420,7 +420,7 @@ def test_a_package_that_exits_ends_a_connection_only(
 
 
 @faults.requires_root
-@pytest.mark.parametrize("closed", ["packages", "packages/own_services-2.0.dist-info"])
+@pytest.mark.parametrize("closed", first(1, ["packages", "packages/own_services-2.0.dist-info"]))
 def test_a_package_that_the_user_may_not_read(public: Path, closed: str) -> None:
     """A missing type is no proof that there is none: the message names the place that
     is closed, such as the umask of a root who installed the package has made it.
@@ -511,6 +511,7 @@ def test_a_package_without_metadata_has_no_name(tmp_path: Path) -> None:
     assert ended.stdout.splitlines()[-1].endswith("  a package without a name")
 
 
+@pytest.mark.slow
 def test_two_packages_with_one_type_are_an_error_that_names_both(tmp_path: Path) -> None:
     """The order of a directory does not decide which one runs. A package that is there
     twice is not two.

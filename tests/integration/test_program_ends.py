@@ -272,6 +272,7 @@ def test_a_unix_client_that_closes_has_gone(launch: Launch, tmp_path: os.PathLik
         gone(pid)
 
 
+@pytest.mark.slow
 def test_a_half_close_is_no_end(launch: Launch) -> None:
     """A program may answer a client that has said everything, as long as it takes."""
     unpd = launch(service("slow", *shell("echo $$; cat >/dev/null; sleep 2; echo done")))

@@ -24,6 +24,7 @@ from tests.support.fake_systemd import FakeSystemd
 from tests.support.launch import Launch
 from tests.support.operating import degraded, status
 from tests.support.ports import free_port
+from tests.support.scale import first
 from tests.support.waiting import until
 from unpd.master.listening.table import CLOSE_LOOKS
 
@@ -203,6 +204,7 @@ def test_the_backlog_of_a_unix_listener_is_restored(launch: Launch, tmp_path: Pa
         until(lambda: [waits() for _ in range(4)] == [True] * 4, PATIENCE_S, "room to wait")
 
 
+@pytest.mark.slow
 def test_each_of_many_listeners_gets_its_turn(launch: Launch) -> None:
     """With more listeners than one sweep looks at, each is still looked after."""
     addresses = ", ".join(['"tcp://127.0.0.1:0"'] * (CLOSE_LOOKS + 6))
@@ -214,6 +216,7 @@ def test_each_of_many_listeners_gets_its_turn(launch: Launch) -> None:
         unpd.wait_event("listener.mended", address=f"tcp://127.0.0.1:{port}")
 
 
+@pytest.mark.slow
 def test_a_change_that_comes_again_is_a_fault(launch: Launch) -> None:
     """While a process changes a listener again and again, the status, the readiness and
     the metrics say so.
@@ -280,7 +283,7 @@ def test_no_server_hangs_for_long(launch: Launch, tmp_path: Path, model: str) ->
         assert unpd.total("unpd_children_reaped_total", reason=reason) == 0
 
 
-@pytest.mark.parametrize("restorable", [True, False])
+@pytest.mark.parametrize("restorable", first(1, [True, False]))
 def test_a_stored_listener_is_like_a_new_one(
     launch: Launch, systemd: FakeSystemd, *, restorable: bool
 ) -> None:

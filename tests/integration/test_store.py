@@ -417,6 +417,7 @@ def test_a_listener_in_the_place_of_the_scoreboard_holds_no_address(
     assert unpd.stop() == 0
 
 
+@pytest.mark.slow
 def test_a_listener_that_was_stored_twice_is_stored_again(
     launch: Launch, systemd: FakeSystemd, config: str
 ) -> None:

@@ -71,6 +71,7 @@ def test_it_starts(unpd_daemon):
 """
 
 
+@pytest.mark.slow
 def test_a_module_beside_the_tests_is_not_in_the_daemon(tmp_path: Path) -> None:
     """Although it has the name of one that the daemon imports."""
     (tmp_path / "test_beside.py").write_text(BESIDE)
