@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType, MappingProxyType
 
-from tests.benchmarks import access, daemon, machine, network, report, targets
+from tests.benchmarks import access, daemon, machine, network, report, slow_scrapes, targets
 from tests.benchmarks.build import PLACES, build
 from tests.benchmarks.figures import ACCESS, DAEMON, OWN, Sample
 from tests.benchmarks.proof import prove
@@ -39,9 +39,16 @@ repeated.
 PATIENCE_S = 600.0
 QUICK_DISTURBED = math.inf
 """A quick run repeats nothing."""
+
+
+def _round_of_daemon(tries: int) -> Sample:
+    """Measure one round of the daemon's own figures."""
+    return daemon.round_of_daemon(tries) | slow_scrapes.measure()
+
+
 OWN_ROWS: Mapping[str, tuple[str, Callable[[int], Sample]]] = MappingProxyType(
     {
-        DAEMON: ("the daemon's own figures", daemon.round_of_daemon),
+        DAEMON: ("the daemon's own figures", _round_of_daemon),
         ACCESS: ("access rules and limits", access.round_of_access),
     }
 )

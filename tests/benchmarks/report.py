@@ -11,6 +11,7 @@ from tests.benchmarks.build import Places
 from tests.benchmarks.figures import ACCESS, DAEMON, Cell, Figure, Table, figure
 from tests.benchmarks.rows import EVERY, IDLE, Row
 from tests.benchmarks.servers import KINDS, UNPD
+from tests.benchmarks.slow_scrapes import SLOW
 from tests.benchmarks.targets import Outcome, Verdict
 
 DAEMON_TITLES = {
@@ -23,6 +24,10 @@ DAEMON_TITLES = {
     "scrape_16_ms": "a scrape with 16 workers, ms",
     "scrape_64_ms": "a scrape with 64 workers, ms",
     "scrape_16_64_ms": "a scrape with 16 workers and 64 services, ms",
+    "echo_p99_us": "p99 of echo, at a slow pace, µs",
+    "echo_p99_slow_us": f"the same beside {SLOW} slow clients of the metrics port, µs",
+    "p99_slow_over_alone": "the one over the other",
+    "scrape_slow_ms": "the slowest scrape beside them, ms",
     "pss_master_mb": "PSS of the master, MB",
     "pss_worker_mb": "PSS of a worker, MB",
     "pss_exporter_mb": "PSS of the exporter, MB",

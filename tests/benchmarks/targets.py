@@ -125,6 +125,8 @@ BOUNDS = (
     Bound(DAEMON, "reload_ms", "HUP to the new generation serving", "ms", 250, 100),
     Bound(DAEMON, "scrape_16_ms", "a scrape with 16 workers", "ms", 5, 3),
     Bound(DAEMON, "scrape_16_64_ms", "a scrape with 16 workers and 64 services", "ms", 30),
+    Bound(DAEMON, "p99_slow_over_alone", "p99 of echo beside 300 slow scrapers", "times", 1.1),
+    Bound(DAEMON, "scrape_slow_ms", "the slowest scrape beside them", "ms", 1000),
     Bound(DAEMON, "pss_all_mb", "PSS of master, two workers, exporter", "MB", 45, 38, timed=False),
     Bound(ACCESS, "place_ms", "a place of max_connections to the next client", "ms", 100),
     Bound(ACCESS, "place_other_ms", "a place freed by another worker, likewise", "ms", 100),
