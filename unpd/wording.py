@@ -19,8 +19,9 @@ _SHOWN = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
 def span_text(seconds: float) -> str:
     """A span for people, in at most two units, such as 10 h 35 min; it is not shorter
-    than the span.
+    than the span. A negative one, of a clock that was set, counts as none.
     """
+    seconds = max(0.0, seconds)
     for (unit, size_s), (smaller, part_s) in itertools.pairwise(_SHOWN):
         many, few = divmod(math.ceil(seconds / part_s), size_s // part_s)
         if many:

@@ -9,6 +9,7 @@ from unpd.wording import span_text
     ("seconds", "text"),
     [
         (0.0, "0 s"),
+        (-7200.0, "0 s"),
         (0.31, "0.4 s"),
         (12.0, "12 s"),
         (59.99, "1 min"),

@@ -2,10 +2,12 @@
 condition holds.
 
 On a terminal the daemon is asked again every second, in order to show what is left. A
-connection that is broken off is made anew for some seconds: the daemon may have no
-place for one more, and a drain of hours must not end for that.
+request that is broken off, or refused because too many commands wait, is made anew for
+some seconds: the daemon may have no place for one more, and a drain of hours must not
+end for that.
 
-Called by the commands. Errors: UnpdError from the daemon; NotRunningError if it ends.
+Called by the commands. Errors: UnpdError from the daemon, of which NoPlaceError is one;
+NotRunningError if it ends.
 """
 
 import argparse
@@ -18,14 +20,21 @@ from typing import Any
 from unpd.cli import progress
 from unpd.cli.asking import checked, connect, request_of
 from unpd.cli.progress import TICK_S, Progress
-from unpd.control.client import ANSWER_TIMEOUT_S, BrokenOffError
+from unpd.control.client import ANSWER_TIMEOUT_S, BrokenOffError, RefusedError
 from unpd.control.protocol import Request
 from unpd.control.spans import timeout_s
 from unpd.control.view_fields import WAIT
+from unpd.errors import UnpdError
 from unpd.wording import span_text
 
 PAUSE_S = 0.25
-"""How long after a broken connection the next one is made."""
+"""How long after a broken connection, or a refusal for want of a place, the next
+request is made.
+"""
+
+
+class NoPlaceError(UnpdError):
+    """As many commands wait as may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +61,13 @@ def wait_for(args: argparse.Namespace, wish: Wish) -> dict[str, Any]:
             span_s = min(left_s, TICK_S) if shown.shows else left_s
             try:
                 answer = _asked(args, wish, span_s)
-            except BrokenOffError:
+            except (BrokenOffError, NoPlaceError):
                 give_up_at = _patience(began_at, give_up_at)
                 if monotonic() >= give_up_at:
                     raise
                 sleep(PAUSE_S)
                 continue
+            give_up_at = math.inf
             if answer["held"] or span_s == left_s or monotonic() - began_at < span_s:
                 return answer
             limit = "" if math.isinf(left_s) else f"; waiting for {span_text(left_s)} at most"
@@ -83,4 +93,9 @@ def _asked(args: argparse.Namespace, wish: Wish, span_s: float) -> dict[str, Any
     timeout = None if math.isinf(span_s) else f"{span_s:.0f}"
     values = {"condition": wish.condition, "service": wish.service, "timeout": timeout}
     with contextlib.closing(connect(args)) as client:
-        return checked(client.ask(Request("wait", values, request_of(args).config)), WAIT)
+        try:
+            return checked(client.ask(Request("wait", values, request_of(args).config)), WAIT)
+        except RefusedError as error:
+            if error.answer.get("full"):
+                raise NoPlaceError(str(error)) from error
+            raise

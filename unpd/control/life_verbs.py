@@ -191,6 +191,7 @@ ROWS = (
             " otherwise; with a service: it drains (unpd drain), and none of its connections is"
             " open."
             " On a terminal the command shows what it waits for."
+            " At most 16 commands may wait at a time, those of unpd drain among them."
             " The exit code is 0 when the condition holds, 4 when it does not in time or the daemon"
             " stops, 3 if no daemon runs, and 1 for a refused reload and other failures."
         ),

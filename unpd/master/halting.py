@@ -78,7 +78,7 @@ def _service_of(runtime: Runtime, state: State, pending: PendingRequest) -> str:
 def _fields(runtime: Runtime, service: str, before: ServiceHalt | None) -> Fields:
     """The answer, as :data:`unpd.control.change_fields.HALT` has it."""
     order = runtime.live.halts.get(service)
-    rows = range(runtime.board.rows_given)
+    rows = runtime.board.rows_held
     options = runtime.deployment.config.services[service].options
     return {
         "service": service,

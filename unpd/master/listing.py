@@ -3,7 +3,8 @@
 A page is what one child has, or the first part of it. So a request holds up the master
 for a few milliseconds, however many connections there are, and a child that does not
 answer within ANSWER_S holds up one page: that page names it, and the next one goes on
-behind it. The sessions that have no dispatcher are listed by the master itself.
+behind it. A child without a heartbeat for so long is named at once. The sessions that
+have no dispatcher are listed by the master itself.
 
 A place in the list is the birth of a child and the number of its last connection,
 ``12:345``. The command asks for the page behind a place until there is none.
@@ -31,7 +32,8 @@ from unpd.master.children import reports
 from unpd.master.children.lanes import Lane
 from unpd.master.rounds import ANSWER_S, child_words
 from unpd.master.runtime import Listing, Question, Runtime
-from unpd.worker.questions import MAX_LIMIT, connections
+from unpd.master.status import beat_age_s
+from unpd.worker.questions import HIGHEST, MAX_LIMIT, connections
 from unpd.worker.selection import Selection
 
 START = "0:-1"
@@ -47,15 +49,15 @@ def list_page(runtime: Runtime, pending: PendingRequest) -> None:
     birth, number, *_ = map(int, (arguments["after"] or START).split(":"))
     holders = _holders(runtime)
     holder = min((each for each in holders if each >= birth), default=None)
-    listing = Listing(pending.number, holder or 0, now() + ANSWER_S)
     after = number if holder == birth else -1
+    listing = Listing(pending.number, holder or 0, after, now() + ANSWER_S)
     if holder is None:
         _answer(runtime, listing, [], None)
     elif (lane := holders[holder]) is not None:
         found = connections(_sessions(lane, after), selection, MAX_LIMIT, now())
         _show(runtime, listing, lane.slot, 0, found)
     else:
-        _ask(runtime, listing, after, selection)
+        _ask(runtime, listing, selection)
 
 
 def selection_of(runtime: Runtime, arguments: Mapping[str, Any]) -> Selection:
@@ -87,10 +89,13 @@ def _sessions(lane: Lane, after: int) -> Iterable[Any]:
     return (one for one in present if one.number > after)
 
 
-def _ask(runtime: Runtime, listing: Listing, after: int, selection: Selection) -> None:
+def _ask(runtime: Runtime, listing: Listing, selection: Selection) -> None:
     process = runtime.processes[listing.birth]
+    if (beat_age_s(runtime, process.child, now()) or 0.0) > ANSWER_S:
+        _answer(runtime, listing, [], child_words(process.child.slot, process.pid))
+        return
     runtime.listings.append(listing)
-    message = {"question": "connections", "after": after, **selection.message}
+    message = {"question": "connections", "after": listing.after, **selection.message}
     answered = partial(_answered, runtime, listing, process.child.slot, process.pid)
     reports.ask(runtime, listing.birth, Question(message, answered))
 
@@ -111,10 +116,14 @@ def _answered(
 def _show(
     runtime: Runtime, listing: Listing, slot: Slot, pid: int, answer: Mapping[str, Any]
 ) -> None:
-    """Answer with what a child has found, if it makes sense."""
+    """Answer with what a child has found, if it makes sense. A next place that is not
+    further on would have the command ask for ever.
+    """
     child = {"kind": str(slot.kind), "pool": slot.pool, "index": slot.index}
     match answer:
-        case {"connections": list(found), "next": int() | None as number}:
+        case {"connections": list(found), "next": int() | None as number} if number is None or (
+            type(number) is int and listing.after < number <= HIGHEST
+        ):
             rows = [_row(one, pid, {**child, "birth": listing.birth}) for one in found[:MAX_LIMIT]]
             if not any(mismatch(row, CONNECTION) for row in rows):
                 _answer(runtime, listing, rows, None, number)

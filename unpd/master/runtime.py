@@ -168,11 +168,13 @@ class Wait:
 @dataclass(frozen=True, slots=True, eq=False)
 class Listing:
     """A request for a page of connections that a child has yet to answer. ``request``:
-    its number. ``birth``: the child. ``late_at``: when it is answered anyway.
+    its number. ``birth``: the child, which is asked for those with numbers above
+    ``after``. ``late_at``: when it is answered anyway.
     """
 
     request: int
     birth: int
+    after: int
     late_at: float
 
 

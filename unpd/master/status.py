@@ -234,7 +234,7 @@ def _child(runtime: Runtime, child: Child, at: float) -> dict[str, Any]:
         "connections": runtime.open_connections(child.birth) if serves else None,
         "accepted": _accepted(runtime, process) if serves else None,
         **_used(runtime, child),
-        "heartbeat_age_s": _beat_age_s(runtime, child, at),
+        "heartbeat_age_s": beat_age_s(runtime, child, at),
     }
 
 
@@ -255,7 +255,8 @@ def _used(runtime: Runtime, child: Child) -> dict[str, Any]:
     }
 
 
-def _beat_age_s(runtime: Runtime, child: Child, at: float) -> float | None:
+def beat_age_s(runtime: Runtime, child: Child, at: float) -> float | None:
+    """How old the last heartbeat of a child is; None if it gave none yet."""
     process = runtime.processes.get(child.birth)
     if process is None:
         return None

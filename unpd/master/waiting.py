@@ -139,8 +139,8 @@ def _open(runtime: Runtime, service: str) -> int:
     """How many connections of a service are open: not a shared count, for a drain must
     not seem to be over too early.
     """
-    rows = range(runtime.board.rows_given)
-    return count_active(runtime.board, runtime.columns.services.column(service), rows)
+    column = runtime.columns.services.column(service)
+    return count_active(runtime.board, column, runtime.board.rows_held)
 
 
 CONDITIONS: Mapping[str, Condition] = MappingProxyType(
@@ -167,7 +167,8 @@ def begin(runtime: Runtime, pending: PendingRequest) -> None:
             f" drained {service}"
         )
     if len(runtime.waits) >= MAX_WAITS:
-        raise VerbError(f"{MAX_WAITS} commands wait already: end one, or try again later")
+        reason = f"{MAX_WAITS} commands wait already: end one, or try again later"
+        raise VerbError(reason, full=True)
     timeout = arguments["timeout"]
     runtime.waits.append(
         Wait(

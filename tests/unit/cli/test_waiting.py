@@ -9,8 +9,9 @@ import pytest
 
 from unpd.cli import progress, waiting
 from unpd.cli.progress import Progress
-from unpd.cli.waiting import Wish, wait_for
+from unpd.cli.waiting import NoPlaceError, Wish, wait_for
 from unpd.control.client import ANSWER_TIMEOUT_S, BrokenOffError
+from unpd.errors import UnpdError
 
 UNTIL = "2026-11-30T02:00:00Z"
 HELD = {"held": True, "why": None, "connections": None, "until": None}
@@ -25,11 +26,11 @@ class Screen(io.StringIO):
 
 
 class Daemon:
-    """A daemon that has so many connections left at each question, or breaks the
-    connection off. Time passes only while it keeps a question, and in pauses.
+    """A daemon that has so many connections left at each question, or raises an error.
+    Time passes only while it keeps a question, and in pauses.
     """
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *looks: int | None) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *looks: int | UnpdError) -> None:
         self.looks, self.spans, self.at = list(looks), list[float](), 0.0
         monkeypatch.setattr(waiting, "_asked", self.asked)
         monkeypatch.setattr(waiting, "monotonic", lambda: self.at)
@@ -44,8 +45,8 @@ class Daemon:
         del args, wish
         self.spans.append(span_s)
         look = self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
-        if look is None:
-            raise BrokenOffError("too many connections")
+        if isinstance(look, UnpdError):
+            raise look
         if look == 0:
             return HELD
         self.passes(span_s)
@@ -79,13 +80,25 @@ def test_a_terminal_shows_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     assert screen.getvalue() == "".join(clear + text for text in shown)
 
 
-def test_a_connection_that_is_broken_off_ends_no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Unless it goes on for some seconds."""
-    assert Daemon(monkeypatch, None, None, 0).waited() == HELD
-    daemon = Daemon(monkeypatch, None)
-    with pytest.raises(BrokenOffError):
+@pytest.mark.parametrize("error", [BrokenOffError("broken off"), NoPlaceError("16 commands")])
+def test_no_place_for_a_moment_ends_no_wait(
+    monkeypatch: pytest.MonkeyPatch, error: UnpdError
+) -> None:
+    """Neither a broken connection nor as many commands as may wait, unless it goes on
+    for some seconds.
+    """
+    assert Daemon(monkeypatch, error, error, 0).waited() == HELD
+    daemon = Daemon(monkeypatch, error)
+    with pytest.raises(type(error)):
         daemon.waited()
     assert daemon.at == ANSWER_TIMEOUT_S
+
+
+def test_each_trouble_has_its_own_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The daemon answered between two of them."""
+    monkeypatch.setattr(sys, "stderr", Screen())
+    error, looks = BrokenOffError("broken off"), [1] * 60
+    assert Daemon(monkeypatch, error, *looks, error, 0).waited() == HELD
 
 
 def test_a_terminal_that_is_gone_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from unpd.control.life_verbs import CONDITIONS as CONDITIONS_OF_THE_VERB
 from unpd.control.protocol import Request
 from unpd.control.server import PendingRequest
 from unpd.control.verb import VerbError
+from unpd.control.verbs import VERBS
 from unpd.control.view_fields import WAIT
 from unpd.core.model import Asked, Child, Limits, Slot, State, Wanted, WantedPool
 from unpd.kernel.credentials import Credentials
@@ -254,9 +255,14 @@ def test_the_drain_of_a_service_is_looked_at_again_and_again(
 
 
 def test_too_many_requests_leave_room_for_others() -> None:
-    """One more is refused with a sentence."""
+    """One more is refused with a sentence, and a field from which its command knows
+    that it may ask again. The manual says how many may wait.
+    """
     master = Master()
     for _ in range(MAX_WAITS):
         master.asks("drained")
-    with pytest.raises(VerbError, match=rf"^{MAX_WAITS} commands wait already: end one, or try"):
+    sentence = rf"^{MAX_WAITS} commands wait already: end one, or try"
+    with pytest.raises(VerbError, match=sentence) as refused:
         master.asks("drained")
+    assert refused.value.fields == {"full": True}
+    assert f"At most {MAX_WAITS} commands may wait" in VERBS["wait"].description
