@@ -371,7 +371,7 @@ class Scene:
 @pytest.fixture
 def scene() -> Iterator[Scene]:
     """A master without children."""
-    text = '[services.echo]\nlisten = ["tcp://127.0.0.1:0"]\n'
+    text = 'metrics.listen = false\n[services.echo]\nlisten = ["tcp://127.0.0.1:0"]\n'
     with running(text, Log(MemorySink().sink, "info", "text")) as runtime:
         made = Scene(runtime)
         yield made

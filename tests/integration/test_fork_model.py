@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from tests.support import clients, descriptors, faults, procs
+from tests.support import clients, faults, procs
 from tests.support.counts import service_counts, wait_ended
 from tests.support.daemon import Unpd
 from tests.support.launch import Launch
 from tests.support.observed import parse_log, total
-from tests.support.operating import reload, status
+from tests.support.operating import ask, reload, status
 from tests.support.sessions import (
     FORK,
     dispatcher,
@@ -30,7 +30,6 @@ from tests.support.sessions import (
     session_of,
 )
 from tests.support.waiting import holds, until
-from unpd.channel import ChannelEnd
 
 TWO = """
 [pools.default]
@@ -100,31 +99,10 @@ def test_a_session_shows_its_service_and_its_client(launch: Launch, tmp_path: Pa
 
 
 def connections(unpd: Unpd) -> list[dict[str, Any]]:
-    """Ask the dispatcher for its connections, over the master's ends of the channels.
-    The exporter, which has the other channel, answers with an error.
-    """
-    with procs.stopped([unpd.pid]), contextlib.ExitStack() as stack:  # it would read them
-        channels = []
-        for fd, target in procs.fds(unpd.pid).items():
-            if target.startswith("socket:"):
-                sock = socket.socket(fileno=descriptors.borrow(unpd.pid, fd))
-                stack.enter_context(sock)
-                if is_channel(sock):
-                    channels.append(ChannelEnd(sock))
-        for channel in channels:
-            channel.send({"question": "connections"})
-        answers = [until(channel.receive, 10.0, "an answer")[0] for channel in channels]
-    (found,) = [answer["connections"] for answer in answers if "connections" in answer]
-    return list(found)
-
-
-def is_channel(sock: socket.socket) -> bool:
-    """Whether a socket is one of a pair."""
-    return (
-        sock.family == socket.AF_UNIX
-        and sock.type == socket.SOCK_STREAM
-        and not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-    )
+    """The connections that the daemon lists."""
+    answer = ask(unpd.control, verb="connections")
+    assert (answer["next"], answer["silent"]) == (None, None)
+    return list(answer["connections"])
 
 
 # --- descriptors ----------------------------------------------------------------------

@@ -15,7 +15,7 @@ from unpd.master import sampling
 from unpd.master.runtime import ChildProcess, Runtime
 from unpd.names import ChildKind, ChildPhase
 
-CONFIG = '[services.echo]\nlisten = ["tcp://127.0.0.1:0"]\n'
+CONFIG = 'metrics.listen = false\n[services.echo]\nlisten = ["tcp://127.0.0.1:0"]\n'
 
 
 @pytest.fixture

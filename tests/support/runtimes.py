@@ -23,9 +23,11 @@ from unpd.master.runtime import Deployment, Runtime
 @contextlib.contextmanager
 def running(text: str, log: Log) -> Iterator[Runtime]:
     """Open the listeners of the configuration ``text`` for the length of the block. A
-    reload reads an empty file unless the test says otherwise.
+    reload reads an empty file unless the test says otherwise. ``text`` says where the
+    metrics are: by default they have a port that only one test could have.
     """
     config = loads(text, this_host()).config
+    assert "listen" in config.metrics.model_fields_set, "name metrics.listen"
     sources = ListenerSources()
     listeners = Listeners(sources)
     listeners.adopt(listeners.prepare(sources.wanted_listeners(config)))
