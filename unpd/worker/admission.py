@@ -108,6 +108,9 @@ class Counted:
     only read if ``access_times`` ask.
     """
 
+    _suffix = b""
+    """Follows the source of a peer in the key under which it is counted."""
+
     def __init__(self, terms: AccessTerms, column: int, shown: Shown) -> None:
         self.peer = Peer(UNIX)
         self.key = 0
@@ -118,12 +121,11 @@ class Counted:
         self._terms = terms
         self._column = column
         self._shown = shown
+        self._key_of = shown.sources.key
         self._found: tuple[int, Sequence[Sequence[int]]] | None = None
 
     def turn_to(self, now: float) -> None:
         """Be about the windows of a time from now on."""
-        if now == self.now:
-            return
         self.now = now
         now_ns = int(now * layout.NS)
         if self._service_window_ns:
@@ -138,12 +140,10 @@ class Counted:
 
     def look_at(self, peer: Peer, now: float) -> None:
         """Be about a peer from now on."""
-        self._look_at(peer, self._terms.source_of(peer), now)
-
-    def _look_at(self, peer: Peer, source: bytes, now: float) -> None:
-        self.turn_to(now)
+        if now != self.now:
+            self.turn_to(now)
         self.peer = peer
-        self.key = self._shown.sources.key(self._column, source)
+        self.key = self._key_of(self._column, self._terms.source_of(peer) + self._suffix)
         self._found = None
 
     def denial(self, peer: Peer) -> LiveDenial | None:
@@ -201,14 +201,12 @@ class DatagramCounts(Counted):
     flood of datagrams must not use up the rates of connections.
     """
 
-    def look_at(self, peer: Peer, now: float) -> None:
-        """Be about a sender from now on."""
-        self._look_at(peer, self._terms.source_of(peer) + _DATAGRAMS, now)
+    _suffix = _DATAGRAMS
 
     @property
     def service_key(self) -> int:
         """The key under which all datagrams of the service are counted."""
-        return self._shown.sources.key(self._column, _DATAGRAMS)
+        return self._key_of(self._column, _DATAGRAMS)
 
     def service_rate(self) -> tuple[int, int, float]:
         """How many were admitted lately."""
@@ -282,7 +280,9 @@ class Admission:
         seconds. No limit keeps a client there that will be turned away.
         """
         halt = self._halted.of(self._column)
-        return self.holding(now) is None if halt is None else halt is not _PAUSED
+        if halt is not None:
+            return halt is not _PAUSED
+        return not self._has_queued or self.holding(now) is None
 
     def holding(self, now: float) -> Verdict | None:
         """The limit that keeps clients in the accept queue; None if there is room."""
@@ -300,9 +300,7 @@ class Admission:
         decision = self._decide(self._clients, peer, now)
         if decision.refusal is not None:
             return decision, None
-        if self._sense is not None:
-            return self._sensed(peer, decision), self._enter(_uncounted(self.terms, decision))
-        return decision, self._enter(_uncounted(self.terms, decision))
+        return self._sensed(peer, decision), self._enter(_uncounted(self.terms, decision))
 
     def _decide(self, decider: Decider, peer: Peer, now: float) -> Decision:
         self._counts.look_at(peer, now)
@@ -315,8 +313,10 @@ class Admission:
         """Report a peer that is let in, if this is a sensor. The decision, or if that
         sensor only observes, one that says so.
         """
-        network = self.terms.sensed(peer) if self._sense is not None else None
-        if self._sense is None or network is None:
+        if self._sense is None:
+            return decision
+        network = self.terms.sensed(peer)
+        if network is None:
             return decision
         if not self.terms.sensor_observes:
             self._sense(peer)
