@@ -71,7 +71,8 @@ _ROWS, _SERVICES = layout.MAX_ROWS, layout.MAX_SERVICES
 _SUM_OPEN, _SUM_COUNT = LaneSums.OPEN, LaneSums.COUNT
 _SUM_BEFORE, _SUM_EXPIRES_NS = LaneSums.BEFORE, LaneSums.EXPIRES_NS
 _OVERFLOW, _FIRST, _ENTRY = Bucket.OVERFLOW, Bucket.size, Source.size
-_OPEN, _COUNT, _EXPIRES_NS = Source.OPEN, Source.COUNT, Source.EXPIRES_NS
+_OPEN, _COUNT = Source.OPEN, Source.COUNT
+_BEFORE, _EXPIRES_NS = Source.BEFORE, Source.EXPIRES_NS
 _SANE_COUNT = layout.SANE_COUNT
 
 
@@ -248,7 +249,6 @@ class SourceCounts:
         """
         start = (key & self._mask) * self._bucket_words
         first = start + _FIRST
-        keys = slice(first, start + self._bucket_words, _ENTRY)
         windows: list[list[int]] = []
         total, rows = 0, self._rows()
         if rows > len(self._lanes):
@@ -259,11 +259,17 @@ class SourceCounts:
                 count = lane[start + _OVERFLOW]
                 entry = first
                 if lane[first] != key:  # else it is the first, as mostly: 0.3 us less
-                    found = lane[keys].tolist()
+                    found = lane[first : start + self._bucket_words : _ENTRY].tolist()
                     entry = first + found.index(key) * _ENTRY if key in found else 0
                 if entry:
                     count += lane[entry + _OPEN]
-                    windows.append(lane[entry + _COUNT : entry + _ENTRY].tolist())
+                    # Upwards, and word by word: a slice takes 0.2 us more.
+                    counts = [
+                        lane[entry + _COUNT],
+                        lane[entry + _BEFORE],
+                        lane[entry + _EXPIRES_NS],
+                    ]
+                    windows.append(counts)
                 if count < _SANE_COUNT:
                     total += count
         return total, windows

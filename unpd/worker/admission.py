@@ -122,6 +122,8 @@ class Counted:
         self._column = column
         self._shown = shown
         self._key_of = shown.sources.key
+        self._source = shown.counts.source
+        self._service_rate = shown.counts.service_rate
         self._found: tuple[int, Sequence[Sequence[int]]] | None = None
 
     def turn_to(self, now: float) -> None:
@@ -180,20 +182,21 @@ class Counted:
 
     def source_open(self) -> int:
         """How many of them its source has open."""
-        return self._source()[0]
+        found = self._found
+        if found is None:
+            found = self._found = self._source(self.key)
+        return found[0]
 
     def service_rate(self) -> tuple[int, int, float]:
         """How many were admitted lately."""
-        return self._shown.counts.service_rate(self._column, self.service_window)
+        return self._service_rate(self._column, self.service_window)
 
     def source_rate(self) -> tuple[int, int, float]:
         """How many of its source were admitted lately."""
-        return admitted(self._source()[1], self.source_window)
-
-    def _source(self) -> tuple[int, Sequence[Sequence[int]]]:
-        if self._found is None:
-            self._found = self._shown.counts.source(self.key)
-        return self._found
+        found = self._found
+        if found is None:
+            found = self._found = self._source(self.key)
+        return admitted(found[1], self.source_window)
 
 
 class DatagramCounts(Counted):
@@ -210,7 +213,7 @@ class DatagramCounts(Counted):
 
     def service_rate(self) -> tuple[int, int, float]:
         """How many were admitted lately."""
-        _, counted = self._shown.counts.source(self.service_key)
+        _, counted = self._source(self.service_key)
         return admitted(counted, self.service_window)
 
 
