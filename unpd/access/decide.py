@@ -9,9 +9,13 @@ on to the next. A service that an operator has halted refuses before all that, w
 a decision (:mod:`unpd.worker.admission`).
 
 A limit of the service keeps clients in the accept queue where the terms say so
-(``queued``). :func:`holds_back` decides about such limits before the accept, and
-:func:`decide` not again after it: if another process has let in a client meanwhile,
-that is the one too many that the counts allow.
+(``queued``). :meth:`Decider.holds_back` decides about such limits before the accept,
+and :meth:`Decider.decide` not again after it: if another process has let in a client
+meanwhile, that is the one too many that the counts allow.
+
+Each reason has a function here that makes its check: a closure over the limit of the
+terms and the count that it compares. So a decision costs one call for each reason that
+the terms have, and reads no terms.
 
 Workers and dispatchers call it at each accept and for each datagram, ``unpd explain``
 for a peer that a person names. Calls the modules of unpd.access. Raises nothing of its
@@ -35,10 +39,22 @@ of the one before still counts (:mod:`unpd.access.rate`).
 """
 
 
-class Moment(NamedTuple):
-    """One time on both clocks. ``now``: monotonic seconds. ``wall_s``: seconds since
-    the epoch.
+class Clocks(Protocol):
+    """The time of a decision on both clocks. Only ``access_times`` read the one on the
+    wall, and a verdict the monotonic one.
     """
+
+    @property
+    def now(self) -> float:
+        """Monotonic seconds."""
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds since the epoch."""
+
+
+class Moment(NamedTuple):
+    """One time on both clocks, as in :class:`Clocks`."""
 
     now: float
     wall_s: float
@@ -114,33 +130,44 @@ class Decision:
 ADMITTED = Decision()
 
 
-def decide(terms: AccessTerms, counts: Counts, peer: Peer, at: Moment) -> Decision:
-    """Decide about a peer that was accepted, or about a datagram of it."""
-    observed: list[Verdict] = []
-    for reason in terms.decided:
-        verdict = _CHECKS[reason](terms, counts, peer, at)
-        if verdict is None:
-            continue
-        if reason not in terms.observe:
-            return Decision(verdict, tuple(observed))
-        observed.append(verdict)
-    return Decision(None, tuple(observed)) if observed else ADMITTED
+Check = Callable[[Peer, Clocks], Verdict | None]
+"""Tells whether one reason refuses a peer."""
 
 
-def holds_back(terms: AccessTerms, counts: Counts, at: Moment) -> Verdict | None:
-    """The limit because of which no client is taken out of the accept queue now."""
-    for reason in terms.queued:
-        verdict = _CHECKS[reason](terms, counts, _NOBODY, at)
-        if verdict is not None:
-            return verdict
-    return None
+class Decider:
+    """Decides about the peers of a service with these ``terms`` and ``counts``."""
+
+    def __init__(self, terms: AccessTerms, counts: Counts) -> None:
+        self._observe = terms.observe
+        self._checks = tuple(_CHECKS[reason](terms, counts) for reason in terms.decided)
+        self._queued = tuple(_CHECKS[reason](terms, counts) for reason in terms.queued)
+
+    def decide(self, peer: Peer, at: Clocks) -> Decision:
+        """Decide about a peer that was accepted, or about a datagram of it."""
+        observed: tuple[Verdict, ...] = ()
+        for check in self._checks:
+            verdict = check(peer, at)
+            if verdict is None:
+                continue
+            if verdict.reason not in self._observe:
+                return Decision(verdict, observed)
+            observed = (*observed, verdict)
+        return Decision(None, observed) if observed else ADMITTED
+
+    def holds_back(self, at: Clocks) -> Verdict | None:
+        """The limit because of which no client is taken out of the accept queue now."""
+        for check in self._queued:
+            verdict = check(_NOBODY, at)
+            if verdict is not None:
+                return verdict
+        return None
 
 
 def look_at(
-    reason: RefusalReason, terms: AccessTerms, counts: Counts, peer: Peer, at: Moment
+    reason: RefusalReason, terms: AccessTerms, counts: Counts, peer: Peer, at: Clocks
 ) -> Verdict | None:
     """What one reason alone says, whose term must be set: for an explanation."""
-    return _CHECKS[reason](terms, counts, peer, at)
+    return _CHECKS[reason](terms, counts)(peer, at)
 
 
 _NOBODY = Peer(UNIX)
@@ -150,39 +177,61 @@ _NOBODY = Peer(UNIX)
 # --- one check for each reason, whose term is set -------------------------------------
 
 
-def _denied(_terms: AccessTerms, counts: Counts, peer: Peer, _at: Moment) -> Verdict | None:
-    denial = counts.denial(peer)
-    if denial is None:
+def _denied(_terms: AccessTerms, counts: Counts) -> Check:
+    find = counts.denial
+
+    def check(peer: Peer, _at: Clocks) -> Verdict | None:
+        denial = find(peer)
+        if denial is None:
+            return None
+        return Verdict(RefusalReason.DENIED, denial.rule, frees_at=denial.until)
+
+    return check
+
+
+def _deny(terms: AccessTerms, _counts: Counts) -> Check:
+    find = terms.deny.find
+
+    def check(peer: Peer, _at: Clocks) -> Verdict | None:
+        entry = find(peer)
+        return Verdict(RefusalReason.DENY, entry) if entry else None
+
+    return check
+
+
+def _allow(terms: AccessTerms, _counts: Counts) -> Check:
+    find = terms.allow.find
+
+    def check(peer: Peer, _at: Clocks) -> Verdict | None:
+        if find(peer):
+            return None
+        return Verdict(RefusalReason.ALLOW, terms.keys.get(RefusalReason.ALLOW))
+
+    return check
+
+
+def _access_times(terms: AccessTerms, _counts: Counts) -> Check:
+    def check(_peer: Peer, at: Clocks) -> Verdict | None:
+        wall_s = at.wall_s
+        opens = terms.access_times.closed_until(wall_s) if terms.access_times else None
+        if opens is None:
+            return None
+        reason = RefusalReason.ACCESS_TIMES
+        return Verdict(reason, terms.keys.get(reason), frees_at=at.now + (opens - wall_s))
+
+    return check
+
+
+def _max_pressure(terms: AccessTerms, counts: Counts) -> Check:
+    def check(_peer: Peer, _at: Clocks) -> Verdict | None:
+        reason = RefusalReason.MAX_PRESSURE
+        for resource, limit in terms.max_pressure:
+            value = counts.pressure(resource)
+            if value is not None and value > limit:
+                return Verdict(reason, _pressure_key(terms, resource, limit), value, limit)
         return None
-    return Verdict(RefusalReason.DENIED, denial.rule, frees_at=denial.until)
 
-
-def _deny(terms: AccessTerms, _counts: Counts, peer: Peer, _at: Moment) -> Verdict | None:
-    entry = terms.deny.find(peer)
-    return Verdict(RefusalReason.DENY, entry) if entry else None
-
-
-def _allow(terms: AccessTerms, _counts: Counts, peer: Peer, _at: Moment) -> Verdict | None:
-    if terms.allow.find(peer):
-        return None
-    return Verdict(RefusalReason.ALLOW, terms.keys.get(RefusalReason.ALLOW))
-
-
-def _access_times(terms: AccessTerms, _counts: Counts, _peer: Peer, at: Moment) -> Verdict | None:
-    opens = terms.access_times.closed_until(at.wall_s) if terms.access_times else None
-    if opens is None:
-        return None
-    reason = RefusalReason.ACCESS_TIMES
-    return Verdict(reason, terms.keys.get(reason), frees_at=at.now + (opens - at.wall_s))
-
-
-def _max_pressure(terms: AccessTerms, counts: Counts, _peer: Peer, _at: Moment) -> Verdict | None:
-    reason = RefusalReason.MAX_PRESSURE
-    for resource, limit in terms.max_pressure:
-        value = counts.pressure(resource)
-        if value is not None and value > limit:
-            return Verdict(reason, _pressure_key(terms, resource, limit), value, limit)
-    return None
+    return check
 
 
 def _pressure_key(terms: AccessTerms, resource: Resource, limit: float) -> Entry:
@@ -191,68 +240,72 @@ def _pressure_key(terms: AccessTerms, resource: Resource, limit: float) -> Entry
     return Entry(f"max_pressure.{resource} = {limit:g}", table.origin if table else NOWHERE)
 
 
-def _max_load(terms: AccessTerms, counts: Counts, _peer: Peer, _at: Moment) -> Verdict | None:
-    value, limit = counts.load(), terms.max_load
-    if value is None or value <= limit:
-        return None
-    reason = RefusalReason.MAX_LOAD
-    return Verdict(reason, terms.keys.get(reason), value, limit)
+def _max_load(terms: AccessTerms, counts: Counts) -> Check:
+    def check(_peer: Peer, _at: Clocks) -> Verdict | None:
+        value, limit = counts.load(), terms.max_load
+        if value is None or value <= limit:
+            return None
+        reason = RefusalReason.MAX_LOAD
+        return Verdict(reason, terms.keys.get(reason), value, limit)
+
+    return check
 
 
-def _max_connections(
-    terms: AccessTerms, counts: Counts, _peer: Peer, _at: Moment
-) -> Verdict | None:
-    value, limit = counts.service_open(), terms.max_connections
-    if value < limit:
-        return None
-    reason = RefusalReason.MAX_CONNECTIONS
-    return Verdict(reason, terms.keys.get(reason), value, limit)
-
-
-def _max_per_source(terms: AccessTerms, counts: Counts, _peer: Peer, _at: Moment) -> Verdict | None:
-    value, limit = counts.source_open(), terms.max_per_source
-    if value < limit:
-        return None
-    reason = RefusalReason.MAX_PER_SOURCE
-    return Verdict(reason, terms.keys.get(reason), value, limit)
-
-
-def _accept_rate(terms: AccessTerms, counts: Counts, _peer: Peer, at: Moment) -> Verdict | None:
-    rate, admitted = terms.accept_rate, counts.service_rate()
-    if rate is None or not rate.exceeded(*admitted):
-        return None
-    return _too_fast(RefusalReason.ACCEPT_RATE, terms, rate, admitted, at)
-
-
-def _accept_rate_per_source(
-    terms: AccessTerms, counts: Counts, _peer: Peer, at: Moment
-) -> Verdict | None:
-    rate, admitted = terms.accept_rate_per_source, counts.source_rate()
-    if rate is None or not rate.exceeded(*admitted):
-        return None
-    return _too_fast(RefusalReason.ACCEPT_RATE_PER_SOURCE, terms, rate, admitted, at)
-
-
-def _too_fast(
-    reason: RefusalReason, terms: AccessTerms, rate: Rate, admitted: Admitted, at: Moment
-) -> Verdict:
-    frees_at = at.now + rate.frees_in_s(*admitted)
-    return Verdict(reason, terms.keys.get(reason), rate.estimate(*admitted), rate.burst, frees_at)
-
-
-_CHECKS: Mapping[RefusalReason, Callable[[AccessTerms, Counts, Peer, Moment], Verdict | None]] = (
-    MappingProxyType(
-        {
-            RefusalReason.DENIED: _denied,
-            RefusalReason.DENY: _deny,
-            RefusalReason.ALLOW: _allow,
-            RefusalReason.ACCESS_TIMES: _access_times,
-            RefusalReason.MAX_PRESSURE: _max_pressure,
-            RefusalReason.MAX_LOAD: _max_load,
-            RefusalReason.MAX_CONNECTIONS: _max_connections,
-            RefusalReason.MAX_PER_SOURCE: _max_per_source,
-            RefusalReason.ACCEPT_RATE: _accept_rate,
-            RefusalReason.ACCEPT_RATE_PER_SOURCE: _accept_rate_per_source,
-        }
+def _max_connections(terms: AccessTerms, counts: Counts) -> Check:
+    return _max_open(
+        RefusalReason.MAX_CONNECTIONS, terms, terms.max_connections, counts.service_open
     )
+
+
+def _max_per_source(terms: AccessTerms, counts: Counts) -> Check:
+    return _max_open(RefusalReason.MAX_PER_SOURCE, terms, terms.max_per_source, counts.source_open)
+
+
+def _max_open(
+    reason: RefusalReason, terms: AccessTerms, limit: int, are_open: Callable[[], int]
+) -> Check:
+    def check(_peer: Peer, _at: Clocks) -> Verdict | None:
+        value = are_open()
+        if value < limit:
+            return None
+        return Verdict(reason, terms.keys.get(reason), value, limit)
+
+    return check
+
+
+def _accept_rate(terms: AccessTerms, counts: Counts) -> Check:
+    return _rate(RefusalReason.ACCEPT_RATE, terms, terms.accept_rate, counts.service_rate)
+
+
+def _accept_rate_per_source(terms: AccessTerms, counts: Counts) -> Check:
+    reason, rate = RefusalReason.ACCEPT_RATE_PER_SOURCE, terms.accept_rate_per_source
+    return _rate(reason, terms, rate, counts.source_rate)
+
+
+def _rate(
+    reason: RefusalReason, terms: AccessTerms, rate: Rate | None, lately: Callable[[], Admitted]
+) -> Check:
+    def check(_peer: Peer, at: Clocks) -> Verdict | None:
+        admitted = lately()
+        if rate is None or not rate.exceeded(*admitted):
+            return None
+        estimate, frees_at = rate.estimate(*admitted), at.now + rate.frees_in_s(*admitted)
+        return Verdict(reason, terms.keys.get(reason), estimate, rate.burst, frees_at)
+
+    return check
+
+
+_CHECKS: Mapping[RefusalReason, Callable[[AccessTerms, Counts], Check]] = MappingProxyType(
+    {
+        RefusalReason.DENIED: _denied,
+        RefusalReason.DENY: _deny,
+        RefusalReason.ALLOW: _allow,
+        RefusalReason.ACCESS_TIMES: _access_times,
+        RefusalReason.MAX_PRESSURE: _max_pressure,
+        RefusalReason.MAX_LOAD: _max_load,
+        RefusalReason.MAX_CONNECTIONS: _max_connections,
+        RefusalReason.MAX_PER_SOURCE: _max_per_source,
+        RefusalReason.ACCEPT_RATE: _accept_rate,
+        RefusalReason.ACCEPT_RATE_PER_SOURCE: _accept_rate_per_source,
+    }
 )

@@ -8,7 +8,7 @@ explain``, and by the command line for rules alone. Raises nothing of its own.
 
 from dataclasses import dataclass, replace
 
-from unpd.access.decide import Counts, Moment, Verdict, look_at
+from unpd.access.decide import Clocks, Counts, Verdict, look_at
 from unpd.access.peer import Peer
 from unpd.access.rules import Entry
 from unpd.access.terms import AccessTerms
@@ -52,7 +52,7 @@ class Explanation:
     proxy: Entry | None = None
 
 
-def explain(terms: AccessTerms, counts: Counts | None, peer: Peer, at: Moment) -> Explanation:
+def explain(terms: AccessTerms, counts: Counts | None, peer: Peer, at: Clocks) -> Explanation:
     """Explain what would be decided now about a peer that connects. ``counts``: None to
     look at the rules alone.
     """
@@ -77,7 +77,7 @@ def halted(explanation: Explanation, reason: RefusalReason, *, waits: bool) -> E
 
 
 def _look(
-    reason: RefusalReason, terms: AccessTerms, counts: Counts | None, peer: Peer, at: Moment
+    reason: RefusalReason, terms: AccessTerms, counts: Counts | None, peer: Peer, at: Clocks
 ) -> Look:
     asked = NoCounts() if counts is None else counts
     known = counts is not None or reason in RULES

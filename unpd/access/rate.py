@@ -106,8 +106,8 @@ class Rate:
         return now_count + before * share
 
     def exceeded(self, now_count: int, before: int, share: float) -> bool:
-        """Whether one more would be too many."""
-        return self.estimate(now_count, before, share) >= self.burst
+        """Whether one more would be too many, by the :meth:`estimate`."""
+        return now_count + before * share >= self.burst
 
     def frees_in_s(self, now_count: int, before: int, share: float) -> float:
         """After how many seconds one more is taken, if none is taken meanwhile; 0 if it

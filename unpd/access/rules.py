@@ -21,7 +21,7 @@ from typing import Self
 
 from unpd.access.accounts import Accounts, parse_gid, parse_uid
 from unpd.access.network import V4, V6, Network
-from unpd.access.peer import Peer
+from unpd.access.peer import UNIX, Peer
 
 FORMS = (
     'an address such as "192.0.2.1", a network such as "192.0.2.0/24" or "2001:db8::/32", "all",'
@@ -110,11 +110,6 @@ class EntryRanges:
                 entries.append(entry)
         return cls(tuple(firsts), tuple(lasts), tuple(entries))
 
-    def find(self, number: int) -> Entry | None:
-        """The entry of the range that has the address ``number``."""
-        at = bisect_right(self.firsts, number) - 1
-        return self.entries[at] if at >= 0 and number <= self.lasts[at] else None
-
     def covering(self, first: int, last: int) -> Entry | None:
         """The entry of the range that has all addresses from ``first`` to ``last``."""
         at = bisect_right(self.firsts, first) - 1
@@ -179,11 +174,12 @@ class Rules:
         Of a UNIX peer, an entry for all of them is the widest, then that of its user,
         then those of its groups in their order.
         """
-        if peer.family == V4:
-            return self.v4.find(peer.number)
-        if peer.family == V6:
-            return self.v6.find(peer.number)
-        return self.every_unix or self._find_account(peer)
+        family, number, _, _ = peer
+        if family == UNIX:
+            return self.every_unix or self._find_account(peer)
+        ranges = self.v4 if family == V4 else self.v6
+        at = bisect_right(ranges.firsts, number) - 1
+        return ranges.entries[at] if at >= 0 and number <= ranges.lasts[at] else None
 
     def covered_by(self, other: "Rules") -> tuple[tuple[Entry, Entry], ...]:
         """The entries of which ``other`` has every peer, each with the entry there that

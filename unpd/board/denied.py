@@ -60,6 +60,8 @@ class Denied:
         family but 4 and 6.
         """
         words = self._words
+        if not words[_VERSION]:
+            return None  # nothing was ever denied, as mostly: 0.25 us less
         find = self._find_v4 if family == 4 else self._find_v6
         for _ in range(TRIES if family else 0):
             version = words[_VERSION]

@@ -40,6 +40,7 @@ from unpd.board.layout import Directory, Master, Row, Service
 from unpd.names import ChildKind, ChildPhase, EndCause, ReapReason
 
 _LARGEST = (1 << 64) - 1
+_ROWS_USED = Master.ROWS_USED
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 _WORKER_DIED = Service.ENDED + layout.END_CAUSES.index(EndCause.WORKER_DIED)
 _MASTER_DIED = layout.REAP_REASONS.index(ReapReason.MASTER_DIED)
@@ -135,7 +136,11 @@ class Scoreboard:
         later row holds a count. A forged number makes a reader slower, up to its
         ``rows_bound``. The master asks ``rows_given`` instead.
         """
-        return max(self.rows_given, min(self.words[Master.ROWS_USED], self.rows_bound))
+        # No min() and max(), and no look-up in Master: an accept asks three times, and
+        # each would take 0.2 us more.
+        used, given, bound = self.words[_ROWS_USED], self.rows_given, self.rows_bound
+        shown = used if used < bound else bound  # noqa: FURB136
+        return shown if shown > given else given  # noqa: FURB136
 
     # --- children: the master writes, every process reads ----------------------------
 

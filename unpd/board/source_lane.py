@@ -59,37 +59,47 @@ class SourceLane:
 
     def service_admitted(self, column: int, window: Window) -> None:
         """Count a connection or datagram for the rate of a service."""
-        sums = self._own_sums
+        sums, which = self._own_sums, _SUM_COUNT + column
         last_end = sums[_SUM_EXPIRES_NS + column]
-        counted = (sums[_SUM_COUNT + column], sums[_SUM_BEFORE + column], last_end)
-        count, before, end = _one_more(counted, window)
-        if end != last_end:
-            self._store_sum(_SUM_EXPIRES_NS + column, end)
-            self._store_sum(_SUM_BEFORE + column, before)
-        self._store_sum(_SUM_COUNT + column, count)
+        if last_end == window[0]:
+            sums[which] = self._sums[which] = sums[which] + 1
+            return
+        before = _before(sums[which], last_end, window)
+        self._store_sum(_SUM_EXPIRES_NS + column, window[0])
+        self._store_sum(_SUM_BEFORE + column, before)
+        self._store_sum(which, 1)
 
     # --- sources ----------------------------------------------------------------------
 
-    def source_opened(self, key: int, now: float) -> int:
-        """Count an open connection of a source. Return the token that
-        :meth:`source_closed` needs.
+    def source_opened(self, key: int, now: float, window: Window | None = None) -> int:
+        """Count an open connection of a source, and with a ``window`` also for its
+        rate, as :meth:`source_admitted`. Return the token that :meth:`source_closed`
+        needs.
         """
         entry = self._entry_of(key, int(now * layout.NS))
+        own, lane = self._own, self._lane
         start = (key & self._mask) * self._bucket_words
-        word = entry + _OPEN if entry else start + _OVERFLOW
-        self._add_to_sum(_USED, 0 if entry else 1)
-        self._store(word, self._own[word] + 1)
+        if entry:
+            word = entry + _OPEN
+            self._sums[_USED] = self._own_sums[_USED]
+            if window is not None:
+                self._count(entry, window)
+        else:
+            word = start + _OVERFLOW
+            self._add_to_sum(_USED, 1)
+        own[word] = lane[word] = own[word] + 1
         # No word changes here, unless a hostile process has written it.
         bucket = slice(start, start + self._bucket_words)
-        self._lane[bucket] = self._own[bucket]
+        lane[bucket] = own[bucket]
         return word
 
     def source_closed(self, token: int) -> None:
         """Count the end of the connection with the ``token``."""
-        self._store(token, self._own[token] - 1)
+        own = self._own
+        is_open = own[token] = self._lane[token] = own[token] - 1
         if token % self._bucket_words == _OVERFLOW:
             self._add_to_sum(_USED, -1)
-        elif not self._own[token] and not self._own[token - _OPEN + _EXPIRES_NS]:
+        elif not is_open and not own[token - _OPEN + _EXPIRES_NS]:
             self._store(token - _OPEN + _KEY, 0)
             self._add_to_sum(_USED, -1)
 
@@ -98,14 +108,18 @@ class SourceLane:
         every entry of the bucket has open connections.
         """
         entry = self._entry_of(key, window[2])
-        if not entry:
+        if entry:
+            self._count(entry, window)
+
+    def _count(self, entry: int, window: Window) -> None:
+        own, word = self._own, entry + _COUNT
+        if own[entry + _EXPIRES_NS] == window[0]:
+            own[word] = self._lane[word] = own[word] + 1
             return
-        counted = self._own[entry + _COUNT : entry + _ENTRY].tolist()
-        count, before, end = _one_more(counted, window)
-        if end != counted[2]:
-            self._store(entry + _EXPIRES_NS, end)
-            self._store(entry + _BEFORE, before)
-        self._store(entry + _COUNT, count)
+        before = _before(own[word], own[entry + _EXPIRES_NS], window)
+        self._store(entry + _EXPIRES_NS, window[0])
+        self._store(entry + _BEFORE, before)
+        self._store(word, 1)
 
     def _find(self, key: int) -> int:
         """Where the entry of a source stands; 0 if it has none."""
@@ -221,12 +235,9 @@ class SourceLane:
         self._lane[start + _OVERFLOW] = self._own[start + _OVERFLOW]
 
 
-def _one_more(counted: Sequence[int], window: Window) -> tuple[int, int, int]:
-    """The counts of a rate after one more: of the present window, of the one before,
-    and when they are over.
+def _before(count: int, last_end: int, window: Window) -> int:
+    """How many were counted in the window before this one, of which none is counted
+    yet. ``count`` and ``last_end``: of the last window that had any.
     """
-    count, before, last_end = counted
     end, window_ns, _ = window
-    if last_end == end:
-        return count + 1, before, end
-    return 1, count if last_end == end - window_ns else 0, end
+    return count if last_end == end - window_ns else 0

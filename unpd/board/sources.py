@@ -71,7 +71,8 @@ _ROWS, _SERVICES = layout.MAX_ROWS, layout.MAX_SERVICES
 _SUM_OPEN, _SUM_COUNT = LaneSums.OPEN, LaneSums.COUNT
 _SUM_BEFORE, _SUM_EXPIRES_NS = LaneSums.BEFORE, LaneSums.EXPIRES_NS
 _OVERFLOW, _FIRST, _ENTRY = Bucket.OVERFLOW, Bucket.size, Source.size
-_OPEN, _COUNT, _EXPIRES_NS = Source.OPEN, Source.COUNT, Source.EXPIRES_NS
+_OPEN, _COUNT = Source.OPEN, Source.COUNT
+_BEFORE, _EXPIRES_NS = Source.BEFORE, Source.EXPIRES_NS
 _SANE_COUNT = layout.SANE_COUNT
 
 
@@ -194,7 +195,11 @@ def create(shape: Shape = LANE) -> Sources:
 
 def window_of(now: float, window_s: float) -> Window:
     """The window of a rate at the time ``now``."""
-    now_ns, window_ns = int(now * NS), int(window_s * NS) or 1
+    return window_at(int(now * NS), int(window_s * NS) or 1)
+
+
+def window_at(now_ns: int, window_ns: int) -> Window:
+    """The same, in nanoseconds."""
     return now_ns - now_ns % window_ns + 2 * window_ns, window_ns, now_ns
 
 
@@ -210,6 +215,7 @@ class SourceCounts:
         self._lanes = sources.lanes
         self._mask = sources.shape.buckets - 1
         self._bucket_words = sources.shape.bucket_words
+        self._rates: dict[int, tuple[int, memoryview, memoryview, memoryview]] = {}
 
     def service_open(self, column: int) -> int:
         """How many connections of the service in ``column`` are open."""
@@ -220,14 +226,21 @@ class SourceCounts:
 
     def service_rate(self, column: int, window: Window) -> Admitted:
         """How many were admitted to a service lately."""
-        start, rows = column * _ROWS, self._rows()
-        first = _SUM_COUNT + start
-        counts = self._sums[first : first + rows].tolist()
-        first = _SUM_BEFORE + start
-        befores = self._sums[first : first + rows].tolist()
-        first = _SUM_EXPIRES_NS + start
-        ends = self._sums[first : first + rows].tolist()
-        return admitted(zip(counts, befores, ends), window)  # noqa: B905 - 0.1 us
+        rows = self._rows()
+        found = self._rates.get(column)
+        if found is None or found[0] != rows:
+            found = self._rates[column] = self._rates_of(column, rows)
+        _, counts, befores, ends = found
+        counted = zip(counts.tolist(), befores.tolist(), ends.tolist())  # noqa: B905 - 0.1 us
+        return admitted(counted, window)
+
+    def _rates_of(self, column: int, rows: int) -> tuple[int, memoryview, memoryview, memoryview]:
+        """The number of rows, and their words of the rate of a service. They are kept,
+        because an accept would need 0.3 us to find them.
+        """
+        starts = (word + column * _ROWS for word in (_SUM_COUNT, _SUM_BEFORE, _SUM_EXPIRES_NS))
+        counts, befores, ends = (self._sums[start : start + rows] for start in starts)
+        return rows, counts, befores, ends
 
     def source(self, key: int) -> SourceFound:
         """How many connections the source ``key`` has open with its service, and what
@@ -235,7 +248,7 @@ class SourceCounts:
         that is what costs most.
         """
         start = (key & self._mask) * self._bucket_words
-        keys = slice(start + _FIRST, start + self._bucket_words, _ENTRY)
+        first = start + _FIRST
         windows: list[list[int]] = []
         total, rows = 0, self._rows()
         if rows > len(self._lanes):
@@ -244,11 +257,19 @@ class SourceCounts:
             if used:
                 # The overflow comes first: connections move only from there to entries.
                 count = lane[start + _OVERFLOW]
-                found = lane[keys].tolist()
-                if key in found:
-                    entry = start + _FIRST + found.index(key) * _ENTRY
+                entry = first
+                if lane[first] != key:  # else it is the first, as mostly: 0.15 us less
+                    found = lane[first : start + self._bucket_words : _ENTRY].tolist()
+                    entry = first + found.index(key) * _ENTRY if key in found else 0
+                if entry:
                     count += lane[entry + _OPEN]
-                    windows.append(lane[entry + _COUNT : entry + _ENTRY].tolist())
+                    # Upwards, and word by word: a slice takes 0.1 us more.
+                    counts = [
+                        lane[entry + _COUNT],
+                        lane[entry + _BEFORE],
+                        lane[entry + _EXPIRES_NS],
+                    ]
+                    windows.append(counts)
                 if count < _SANE_COUNT:
                     total += count
         return total, windows

@@ -23,10 +23,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from unpd.access import decide as deciding
-from unpd.access.decide import ADMITTED, Decision, LiveDenial, Moment, Verdict
+from unpd.access.decide import ADMITTED, Decider, Decision, LiveDenial, Verdict
 from unpd.access.network import WIDTHS, Network
 from unpd.access.peer import UNIX, Peer, peer_of
+from unpd.access.rate import Rate
 from unpd.access.rules import Entry
 from unpd.access.terms import AccessTerms
 from unpd.board import layout
@@ -34,7 +34,7 @@ from unpd.board.denied import Denied
 from unpd.board.halted import Halted
 from unpd.board.layout import Master
 from unpd.board.source_lane import SourceLane
-from unpd.board.sources import SourceCounts, Sources, Window, admitted, window_of
+from unpd.board.sources import SourceCounts, Sources, Window, admitted, window_at
 from unpd.kernel.connections import borrowed
 from unpd.kernel.credentials import peer_credentials, peer_groups
 from unpd.names import Halt, RefusalReason, Resource, halt_reason
@@ -104,36 +104,48 @@ class Gate:
 class Counted:
     """The counts that a decision reads (:class:`unpd.access.decide.Counts`), of one
     service. It is about one peer at a time: the one of the last :meth:`look_at`.
+    ``now`` and ``wall_s``: the clocks of a decision, of which the one on the wall is
+    only read if ``access_times`` ask.
     """
+
+    _suffix = b""
+    """Follows the source of a peer in the key under which it is counted."""
 
     def __init__(self, terms: AccessTerms, column: int, shown: Shown) -> None:
         self.peer = Peer(UNIX)
         self.key = 0
         self.service_window = self.source_window = _NO_WINDOW
-        self._now = 0.0
+        self.now = 0.0
+        self._service_window_ns = _window_ns(terms.accept_rate)
+        self._source_window_ns = _window_ns(terms.accept_rate_per_source)
         self._terms = terms
         self._column = column
         self._shown = shown
+        self._key_of = shown.sources.key
+        self._source = shown.counts.source
+        self._service_rate = shown.counts.service_rate
         self._found: tuple[int, Sequence[Sequence[int]]] | None = None
 
     def turn_to(self, now: float) -> None:
         """Be about the windows of a time from now on."""
-        if now == self._now:
-            return
-        self._now = now
-        if (rate := self._terms.accept_rate) is not None:
-            self.service_window = window_of(now, rate.window_s)
-        if (rate := self._terms.accept_rate_per_source) is not None:
-            self.source_window = window_of(now, rate.window_s)
+        self.now = now
+        now_ns = int(now * layout.NS)
+        if self._service_window_ns:
+            self.service_window = window_at(now_ns, self._service_window_ns)
+        if self._source_window_ns:
+            self.source_window = window_at(now_ns, self._source_window_ns)
+
+    @property
+    def wall_s(self) -> float:
+        """The present time in seconds since the epoch."""
+        return time.time()
 
     def look_at(self, peer: Peer, now: float) -> None:
         """Be about a peer from now on."""
-        self._look_at(peer, self._terms.source_of(peer), now)
-
-    def _look_at(self, peer: Peer, source: bytes, now: float) -> None:
-        self.turn_to(now)
+        if now != self.now:
+            self.turn_to(now)
         self.peer = peer
-        self.key = self._shown.sources.key(self._column, source)
+        self.key = self._key_of(self._column, self._terms.source_of(peer) + self._suffix)
         self._found = None
 
     def denial(self, peer: Peer) -> LiveDenial | None:
@@ -160,7 +172,7 @@ class Counted:
         old figure could close a service for good.
         """
         master = self._shown.master
-        if self._now - master[Master.BEAT_NS] / layout.NS > STALE_S:
+        if self.now - master[Master.BEAT_NS] / layout.NS > STALE_S:
             return None
         return master[word] / _HUNDREDTHS
 
@@ -170,20 +182,21 @@ class Counted:
 
     def source_open(self) -> int:
         """How many of them its source has open."""
-        return self._source()[0]
+        found = self._found
+        if found is None:
+            found = self._found = self._source(self.key)
+        return found[0]
 
     def service_rate(self) -> tuple[int, int, float]:
         """How many were admitted lately."""
-        return self._shown.counts.service_rate(self._column, self.service_window)
+        return self._service_rate(self._column, self.service_window)
 
     def source_rate(self) -> tuple[int, int, float]:
         """How many of its source were admitted lately."""
-        return admitted(self._source()[1], self.source_window)
-
-    def _source(self) -> tuple[int, Sequence[Sequence[int]]]:
-        if self._found is None:
-            self._found = self._shown.counts.source(self.key)
-        return self._found
+        found = self._found
+        if found is None:
+            found = self._found = self._source(self.key)
+        return admitted(found[1], self.source_window)
 
 
 class DatagramCounts(Counted):
@@ -191,18 +204,16 @@ class DatagramCounts(Counted):
     flood of datagrams must not use up the rates of connections.
     """
 
-    def look_at(self, peer: Peer, now: float) -> None:
-        """Be about a sender from now on."""
-        self._look_at(peer, self._terms.source_of(peer) + _DATAGRAMS, now)
+    _suffix = _DATAGRAMS
 
     @property
     def service_key(self) -> int:
         """The key under which all datagrams of the service are counted."""
-        return self._shown.sources.key(self._column, _DATAGRAMS)
+        return self._key_of(self._column, _DATAGRAMS)
 
     def service_rate(self) -> tuple[int, int, float]:
         """How many were admitted lately."""
-        _, counted = self._shown.counts.source(self.service_key)
+        _, counted = self._source(self.service_key)
         return admitted(counted, self.service_window)
 
 
@@ -237,11 +248,11 @@ class Admission:
         self.has_proxies = bool(terms.proxies)
         self._has_queued = bool(terms.queued)
         self._column = column
-        self._counts = Counted(terms, column, gate.shown)
+        self._counts = counts = Counted(terms, column, gate.shown)
         self._lane, self._denied, self._halted = gate.lane, gate.shown.denied, gate.shown.halted
         self._needs_peer = terms.limits_peers or bool(terms.accept_rate) or sense is not None
         self._sense = sense
-        self._of_arrivals = AccessTerms()
+        self._clients, self._arrivals = Decider(terms, counts), Decider(AccessTerms(), counts)
 
     @property
     def queues(self) -> bool:
@@ -272,12 +283,14 @@ class Admission:
         seconds. No limit keeps a client there that will be turned away.
         """
         halt = self._halted.of(self._column)
-        return self.holding(now) is None if halt is None else halt is not _PAUSED
+        if halt is not None:
+            return halt is not _PAUSED
+        return not self._has_queued or self.holding(now) is None
 
     def holding(self, now: float) -> Verdict | None:
         """The limit that keeps clients in the accept queue; None if there is room."""
         self._counts.turn_to(now)
-        return deciding.holds_back(self.terms, self._counts, Moment(now, 0.0))
+        return self._clients.holds_back(self._counts)
 
     def admit(self, fd: int, sockaddr: bytes, now: float) -> tuple[Decision, Hold | None]:
         """Decide about an accepted connection. If it is let in, count it."""
@@ -287,23 +300,26 @@ class Admission:
             self._lane.service_opened(self._column)
             return ADMITTED, None
         peer = peer_of_connection(fd, sockaddr)
-        decision = self._decide(self.terms, peer, now)
+        decision = self._decide(self._clients, peer, now)
         if decision.refusal is not None:
             return decision, None
-        return self._sensed(peer, decision), self._enter(_uncounted(self.terms, decision), now)
+        return self._sensed(peer, decision), self._enter(_uncounted(self.terms, decision))
 
-    def _decide(self, terms: AccessTerms, peer: Peer, now: float) -> Decision:
+    def _decide(self, decider: Decider, peer: Peer, now: float) -> Decision:
         self._counts.look_at(peer, now)
-        if (halt := self._halted.of(self._column)) in _HALTS:
+        halt = self._halted.of(self._column)
+        if halt in _HALTS:
             return _HALTS[halt]
-        return deciding.decide(terms, self._counts, peer, Moment(now, time.time()))
+        return decider.decide(peer, self._counts)
 
     def _sensed(self, peer: Peer, decision: Decision) -> Decision:
         """Report a peer that is let in, if this is a sensor. The decision, or if that
         sensor only observes, one that says so.
         """
-        network = self.terms.sensed(peer) if self._sense is not None else None
-        if self._sense is None or network is None:
+        if self._sense is None:
+            return decision
+        network = self.terms.sensed(peer)
+        if network is None:
             return decision
         if not self.terms.sensor_observes:
             self._sense(peer)
@@ -311,7 +327,7 @@ class Admission:
         denied = Verdict(RefusalReason.DENIED, Entry(str(network)))
         return Decision(None, (*decision.observed, denied))
 
-    def _enter(self, uncounted: Collection[RefusalReason], now: float) -> Hold | None:
+    def _enter(self, uncounted: Collection[RefusalReason]) -> Hold | None:
         terms, asked, lane = self.terms, self._counts, self._lane
         counts = _MAX_CONNECTIONS not in uncounted
         if counts:
@@ -319,10 +335,14 @@ class Admission:
         if terms.accept_rate is not None and _ACCEPT_RATE not in uncounted:
             lane.service_admitted(self._column, asked.service_window)
         by_source = terms.accept_rate_per_source is not None
+        window = None
         if by_source and _ACCEPT_RATE_PER_SOURCE not in uncounted:
-            lane.source_admitted(asked.key, asked.source_window)
+            window = asked.source_window
         if terms.max_per_source and _MAX_PER_SOURCE not in uncounted:
-            return Hold(lane.source_opened(asked.key, now), asked.key, counts)
+            token = lane.source_opened(asked.key, asked.now, window)
+            return Hold(token, asked.key, counts)
+        if window is not None:
+            lane.source_admitted(asked.key, window)
         return None if counts else _UNCOUNTED
 
     # --- behind a load balancer -------------------------------------------------------
@@ -332,7 +352,7 @@ class Admission:
         its own address refuses it. If it is let in, its connection counts at once for
         the limits at which others wait in the accept queue.
         """
-        decision, queued = self._decide(self._of_arrivals, peer, now), self.terms.queued
+        decision, queued = self._decide(self._arrivals, peer, now), self.terms.queued
         if decision.refusal is None and _MAX_CONNECTIONS in queued:
             self._lane.service_opened(self._column)
         if decision.refusal is None and _ACCEPT_RATE in queued:
@@ -356,11 +376,11 @@ class Admission:
         sensor reports it: it is a health check.
         """
         self.arrival_over()  # for the decision, its own place is free
-        decision = self._decide(self.terms, peer, now)
+        decision = self._decide(self._clients, peer, now)
         if decision.refusal is not None:
             return decision, None
         counted = {_ACCEPT_RATE} & {*self.terms.queued}
-        return decision, self._enter({*_uncounted(self.terms, decision), *counted}, now)
+        return decision, self._enter({*_uncounted(self.terms, decision), *counted})
 
     def left(self, hold: Hold | None) -> None:
         """Count the end of a connection that was let in."""
@@ -379,6 +399,7 @@ class DatagramAdmission:
         self.terms = terms
         self._column = column
         self._counts = DatagramCounts(terms, column, gate.shown)
+        self._decider = Decider(terms, self._counts)
         self._lane, self._denied, self._halted = gate.lane, gate.shown.denied, gate.shown.halted
         self._needs_peer = self.terms.limits_peers
 
@@ -397,7 +418,7 @@ class DatagramAdmission:
         self._counts.look_at(peer, now)
         if halt is not None:
             return _DATAGRAM_HALTS[halt]
-        decision = deciding.decide(self.terms, self._counts, peer, Moment(now, time.time()))
+        decision = self._decider.decide(peer, self._counts)
         if decision.refusal is None:
             self._count(_uncounted(self.terms, decision))
         return decision
@@ -409,6 +430,11 @@ class DatagramAdmission:
         by_source = terms.accept_rate_per_source is not None
         if by_source and _ACCEPT_RATE_PER_SOURCE not in uncounted:
             lane.source_admitted(asked.key, asked.source_window)
+
+
+def _window_ns(rate: Rate | None) -> int:
+    """The length of its windows; 0 without a rate."""
+    return 0 if rate is None else int(rate.window_s * layout.NS)
 
 
 def _uncounted(terms: AccessTerms, decision: Decision) -> Collection[RefusalReason]:

@@ -11,12 +11,11 @@ from tests.support.accounts import ACCOUNTS
 from unpd.access.decide import (
     ADMITTED,
     Admitted,
+    Decider,
     Decision,
     LiveDenial,
     Moment,
     Verdict,
-    decide,
-    holds_back,
 )
 from unpd.access.peer import UNIX, Peer, parse_peer
 from unpd.access.rate import Rate
@@ -184,7 +183,7 @@ def test_each_reason_refuses_alone(verdict: Verdict) -> None:
     """
     denial = LiveDenial(NETWORK, until=1600.0) if verdict.reason is RefusalReason.DENIED else None
     counts = over(live=denial)
-    assert decide(terms(verdict.reason), counts, PEER, NOON) == Decision(verdict)
+    assert Decider(terms(verdict.reason), counts).decide(PEER, NOON) == Decision(verdict)
     asked = [] if verdict.reason is RefusalReason.DENIED else ["denial"]
     assert counts.asked == asked + CALLS.get(verdict.reason, [])
 
@@ -198,7 +197,7 @@ def test_at_its_edge_no_reason_refuses(reason: RefusalReason) -> None:
     others = {reason.value: lists[reason]} if reason in lists else {}
     opened = Moment(NOON.now + TEN_HOURS_S, NOON.wall_s + TEN_HOURS_S)
     at = opened if reason is RefusalReason.ACCESS_TIMES else NOON
-    assert decide(terms(reason, **others), Counts(), PEER, at) is ADMITTED
+    assert Decider(terms(reason, **others), Counts()).decide(PEER, at) is ADMITTED
 
 
 @pytest.mark.parametrize("first", range(len(REASONS)))
@@ -207,7 +206,7 @@ def test_the_order_is_fixed(first: int) -> None:
     others.
     """
     counts = over() if first == 0 else over(live=None)
-    decision = decide(terms(*REASONS[first:]), counts, PEER, NOON)
+    decision = Decider(terms(*REASONS[first:]), counts).decide(PEER, NOON)
     assert decision == Decision(VERDICTS[first])
     needed = CALLS.get(REASONS[first], [])
     assert counts.asked == (needed if first == 0 else ["denial", *needed])
@@ -219,7 +218,7 @@ def test_a_reason_that_is_observed_does_not_refuse(first: int) -> None:
     order; those after it stay out, observed or not.
     """
     observed = frozenset(REASONS[:first]) | frozenset(REASONS[first + 1 :: 2])
-    decision = decide(terms(*REASONS, observe=observed), over(), PEER, NOON)
+    decision = Decider(terms(*REASONS, observe=observed), over()).decide(PEER, NOON)
     refusal = VERDICTS[first] if first < len(VERDICTS) else None
     assert decision == Decision(refusal, VERDICTS[:first])
 
@@ -227,8 +226,8 @@ def test_a_reason_that_is_observed_does_not_refuse(first: int) -> None:
 def test_without_terms_nothing_is_asked_but_denials() -> None:
     """Nobody pays for a limit that is not set."""
     counts = over(live=None)
-    assert decide(AccessTerms(), counts, PEER, NOON) is ADMITTED
-    assert holds_back(AccessTerms(), counts, NOON) is None
+    assert Decider(AccessTerms(), counts).decide(PEER, NOON) is ADMITTED
+    assert Decider(AccessTerms(), counts).holds_back(NOON) is None
     assert counts.asked == ["denial"]
 
 
@@ -255,16 +254,18 @@ def test_a_reason_has_the_name_of_its_term() -> None:
 def test_an_address_in_both_lists_is_denied() -> None:
     """So it is in xinetd, even if allow has the smaller network."""
     both = terms(deny=rules(NETWORK), allow=rules(Entry("192.0.2.7")))
-    assert decide(both, Counts(), PEER, NOON) == Decision(Verdict(RefusalReason.DENY, NETWORK))
+    assert Decider(both, Counts()).decide(PEER, NOON) == Decision(
+        Verdict(RefusalReason.DENY, NETWORK)
+    )
 
 
 def test_an_empty_allow_refuses_nobody() -> None:
     """Any entry in it refuses all that it does not name, UNIX peers too."""
     alone = terms(allow=rules(Entry("10.0.0.0/8")))
-    refusal = decide(alone, AnyPeer(), Peer(UNIX, uid=0), NOON).refusal
+    refusal = Decider(alone, AnyPeer()).decide(Peer(UNIX, uid=0), NOON).refusal
     assert refusal == Verdict(RefusalReason.ALLOW, key(RefusalReason.ALLOW))
-    assert decide(terms(allow=rules()), AnyPeer(), Peer(UNIX, uid=0), NOON) is ADMITTED
-    assert decide(terms(allow=rules(Entry("all"))), AnyPeer(), Peer(UNIX), NOON) is ADMITTED
+    assert Decider(terms(allow=rules()), AnyPeer()).decide(Peer(UNIX, uid=0), NOON) is ADMITTED
+    assert Decider(terms(allow=rules(Entry("all"))), AnyPeer()).decide(Peer(UNIX), NOON) is ADMITTED
 
 
 class AnyPeer(Counts):
@@ -276,7 +277,7 @@ class AnyPeer(Counts):
 
 def test_a_worker_knows_no_more_than_that_a_peer_is_denied() -> None:
     """The verdict has neither the network nor the end."""
-    decision = decide(terms(), Counts(live=LiveDenial()), PEER, NOON)
+    decision = Decider(terms(), Counts(live=LiveDenial())).decide(PEER, NOON)
     assert decision == Decision(Verdict(RefusalReason.DENIED))
 
 
@@ -286,9 +287,11 @@ def test_what_is_unknown_refuses_nobody() -> None:
     """
     unknown = terms(RefusalReason.MAX_PRESSURE, RefusalReason.MAX_LOAD)
     pressures: dict[Resource, float | None] = {Resource.CPU: None, Resource.MEMORY: None}
-    assert decide(unknown, Counts(pressures=pressures, average=None), PEER, NOON) is ADMITTED
+    assert (
+        Decider(unknown, Counts(pressures=pressures, average=None)).decide(PEER, NOON) is ADMITTED
+    )
     pressures[Resource.MEMORY] = 21.0
-    decision = decide(unknown, Counts(pressures=pressures), PEER, NOON)
+    decision = Decider(unknown, Counts(pressures=pressures)).decide(PEER, NOON)
     assert decision.refusal is not None
     assert decision.refusal.value == 21.0
 
@@ -297,7 +300,7 @@ def test_what_is_unknown_refuses_nobody() -> None:
 def test_a_key_may_be_unknown(missing: RefusalReason) -> None:
     """The verdict is the same without its place."""
     verdict = VERDICTS[REASONS.index(missing)]
-    decision = decide(terms(missing, keys={}), over(live=None), PEER, NOON)
+    decision = Decider(terms(missing, keys={}), over(live=None)).decide(PEER, NOON)
     rule = Entry("max_pressure.memory = 20") if missing is RefusalReason.MAX_PRESSURE else None
     assert decision == Decision(replace(verdict, rule=rule))
 
@@ -307,12 +310,12 @@ def test_a_limit_of_the_service_holds_back(reason: RefusalReason) -> None:
     """It is decided before the accept, and not after it again."""
     queue = terms(reason, on_limit=OnLimit.QUEUE)
     counts = over(live=None)
-    assert holds_back(queue, counts, NOON) == VERDICTS[REASONS.index(reason)]
+    assert Decider(queue, counts).holds_back(NOON) == VERDICTS[REASONS.index(reason)]
     assert counts.asked == CALLS[reason]
     counts.asked.clear()
-    assert decide(queue, counts, PEER, NOON) is ADMITTED
+    assert Decider(queue, counts).decide(PEER, NOON) is ADMITTED
     assert counts.asked == ["denial"]
-    assert holds_back(queue, Counts(), NOON) is None
+    assert Decider(queue, Counts()).holds_back(NOON) is None
 
 
 def test_the_number_of_connections_holds_back_before_the_rate() -> None:
@@ -320,19 +323,21 @@ def test_the_number_of_connections_holds_back_before_the_rate() -> None:
     about as everywhere else.
     """
     queue = terms(*REASONS, on_limit=OnLimit.QUEUE)
-    assert holds_back(queue, over(), NOON) == VERDICTS[6]
-    assert holds_back(queue, over(open=99), NOON) == VERDICTS[8]
-    assert holds_back(queue, over(open=99, rate=(0, 0, 1.0)), NOON) is None
+    assert Decider(queue, over()).holds_back(NOON) == VERDICTS[6]
+    assert Decider(queue, over(open=99)).holds_back(NOON) == VERDICTS[8]
+    assert Decider(queue, over(open=99, rate=(0, 0, 1.0))).holds_back(NOON) is None
     others = terms(*REASONS, on_limit=OnLimit.QUEUE, observe=frozenset(REASONS))
-    assert decide(others, over(), PEER, NOON) == Decision(None, VERDICTS)
+    assert Decider(others, over()).decide(PEER, NOON) == Decision(None, VERDICTS)
 
 
 def test_no_limit_of_a_source_holds_back() -> None:
     """It refuses after the accept, since others wait in the same queue."""
     queue = terms(*(set(REASONS) - set(QUEUED)), on_limit=OnLimit.QUEUE)
-    assert holds_back(queue, over(), NOON) is None
+    assert Decider(queue, over()).holds_back(NOON) is None
     for reason in (RefusalReason.MAX_PER_SOURCE, RefusalReason.ACCEPT_RATE_PER_SOURCE):
-        decision = decide(terms(reason, on_limit=OnLimit.QUEUE), over(live=None), PEER, NOON)
+        decision = Decider(terms(reason, on_limit=OnLimit.QUEUE), over(live=None)).decide(
+            PEER, NOON
+        )
         assert decision == Decision(VERDICTS[REASONS.index(reason)])
 
 
@@ -341,33 +346,33 @@ def test_a_limit_that_refuses_holds_nobody_back(on_limit: OnLimit) -> None:
     """The client is accepted, so that it learns of the refusal."""
     refuse = terms(*QUEUED, on_limit=on_limit)
     counts = over(live=None)
-    assert holds_back(refuse, counts, NOON) is None
+    assert Decider(refuse, counts).holds_back(NOON) is None
     assert counts.asked == []
-    assert decide(refuse, counts, PEER, NOON) == Decision(VERDICTS[6])
+    assert Decider(refuse, counts).decide(PEER, NOON) == Decision(VERDICTS[6])
 
 
 @pytest.mark.parametrize("reason", QUEUED)
 def test_a_limit_that_is_observed_holds_nobody_back(reason: RefusalReason) -> None:
     """It counts each client that is let in beyond it, after the accept."""
     queue = terms(reason, on_limit=OnLimit.QUEUE, observe=frozenset((reason,)))
-    assert holds_back(queue, over(), NOON) is None
-    decision = decide(queue, over(live=None), PEER, NOON)
+    assert Decider(queue, over()).holds_back(NOON) is None
+    decision = Decider(queue, over(live=None)).decide(PEER, NOON)
     assert decision == Decision(None, (VERDICTS[REASONS.index(reason)],))
 
 
 def test_a_rate_tells_when_it_frees() -> None:
     """At that time, and not before, one more is let in, if none was meanwhile."""
     rate = Rate.parse("100/s burst 200")
-    refusal = holds_back(
-        terms(accept_rate=rate, on_limit=OnLimit.QUEUE), over(rate=(100, 400, 0.9)), NOON
-    )
+    refusal = Decider(
+        terms(accept_rate=rate, on_limit=OnLimit.QUEUE), over(rate=(100, 400, 0.9))
+    ).holds_back(NOON)
     assert refusal is not None
     assert refusal.frees_at is not None
     passed_s = refusal.frees_at - NOON.now
     for seconds, free in ((passed_s, True), (passed_s - 0.01, False)):
         counts = Counts(rate=(100, 400, 0.9 - seconds / rate.window_s))
         later = Moment(NOON.now + seconds, NOON.wall_s + seconds)
-        decision = decide(terms(accept_rate=rate), counts, PEER, later)
+        decision = Decider(terms(accept_rate=rate), counts).decide(PEER, later)
         assert (decision is ADMITTED) == free
 
 

@@ -186,7 +186,7 @@ class Intake:
         """Accept a batch; return how many left the queue, failed ones included."""
         admission = listener.terms.admission
         if admission is None or not admission.queues:
-            return self._accept_batch(listener, limit)
+            return self._accept_batch(listener, min(limit, listener.queued()))
         taken, limit = 0, min(limit, listener.queued())
         while taken < limit:
             if not admission.has_room(self._shared.now):
@@ -202,9 +202,12 @@ class Intake:
                 break
         return taken
 
-    def _accept_batch(self, listener: Listener, limit: int) -> int:
+    def _accept_batch(self, listener: Listener, count: int) -> int:
+        """Accept ``count`` connections, which the queue has just had: its length is
+        asked once, not for each of them.
+        """
         shared, terms = self._shared, listener.terms
-        accepted, failure = listener.accept(limit, shared.now)
+        accepted, failure = listener.accept_queued(count, shared.now)
         taken = len(accepted)
         if taken:
             self._begin = self._listeners.index(listener) + 1
