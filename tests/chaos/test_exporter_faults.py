@@ -120,7 +120,7 @@ def test_a_killed_exporter_loses_no_count(launch: Launch) -> None:
     assert unpd.total("unpd_children_reaped_total", kind="worker") == 0
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_a_hung_exporter_is_replaced(launch: Launch) -> None:
     """An exporter that stands still is detected by its heartbeat, killed and replaced.
     The services go on.

@@ -371,7 +371,7 @@ def test_silent_and_slow_peers_do_not_hold_the_master_up(launch: Launch) -> None
     )
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_peers_that_fill_the_table_are_closed_in_time(launch: Launch) -> None:
     """Silent peers beyond the limit are closed at once, the others after five seconds;
     then the operator gets an answer.
