@@ -5,6 +5,7 @@ that outlasts reloads and exporters.
 import contextlib
 import json
 import os
+import re
 from signal import SIGCONT, SIGKILL, SIGSTOP
 from typing import Any
 
@@ -23,6 +24,16 @@ LIMITED = """
 [services.echo]
 listen = ["tcp://127.0.0.1:0"]
 max_connections = 50
+"""
+STRANGERS = """
+[access]
+never_deny = []
+[services.echo]
+listen = ["tcp://127.0.0.1:0"]
+deny = ["127.0.0.6"]
+[services.trap]
+type = "sensor"
+listen = ["tcp://127.0.0.1:0"]
 """
 
 
@@ -126,6 +137,42 @@ def test_the_page_of_a_daemon(launch: Launch) -> None:
         for path in ("/", "/status.json"):
             body = unpd.get(path).body.decode()
             assert not [port for port in ports if port in body]
+
+
+def test_no_page_has_an_address_of_a_client(launch: Launch) -> None:
+    """Neither of one that is connected, nor of those that were kicked, denied, sensed
+    or refused. The log has them.
+    """
+    unpd = launch(STRANGERS)
+    guest, kicked, denied, sensed, refused = (f"127.0.0.{last}" for last in range(2, 7))
+    with contextlib.ExitStack() as stack:
+
+        def come(source: str, service: str = "echo") -> None:
+            stack.enter_context(clients.connect(unpd.address(service), source=source))
+
+        for source in (guest, kicked, denied):
+            come(source)
+        wait_active(unpd, 3)
+        assert ask(unpd.control, verb="kick", peer=kicked)["kicked"] == 1
+        why = f"seen from {denied}"
+        assert ask(unpd.control, verb="deny", network=denied, why=why, kick=True)["kicked"] == 1
+        come(sensed, "trap")
+        come(refused)
+        logged: dict[str, dict[str, Any]] = {
+            "connections.kicked": {"network": kicked},
+            "denial.kicked": {"network": denied},
+            "denial.sensed": {"network": sensed},
+            "connection.refused": {"peer": refused},
+        }
+        for event, fields in logged.items():
+            unpd.wait_event(event, **fields)
+        assert ask(unpd.control, verb="pause", service="trap")["ok"]
+        until(lambda: events(status(unpd), "service.halted"), 20, "the last event on the page")
+        becomes(unpd, "denials", 2)
+        wait_active(unpd, 1)
+        for path in ("/", "/status.json"):
+            body = unpd.get(path).body.decode()
+            assert not re.findall(r"127\.0\.0\.[2-6]\b", body), path
 
 
 @pytest.mark.slow
