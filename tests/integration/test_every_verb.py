@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support.daemon import Unpd
+from tests.support.held import HeldService
 from tests.support.launch import Launch
 from tests.support.operating import read_answer, reconfigure, send_request, status
 from tests.support.waiting import until
@@ -25,20 +26,6 @@ grace_s = 60
 workers = 1
 [services.echo]
 listen = ["tcp://127.0.0.1:0"]
-"""
-HELD = """
-[services.held]
-type = "python"
-listen = ["tcp://127.0.0.1:0"]
-path = ["{path}"]
-handler = "held:serve"
-"""
-MODULE = """
-import os, time
-while not os.path.exists({go!r}):
-    time.sleep(0.01)
-def serve(sock):
-    pass
 """
 VALUES = {
     "condition": "reloaded",
@@ -147,17 +134,16 @@ def test_every_verb_during_a_reload(launch: Launch, public: Path) -> None:
     """Which lasts, because a new process does not become ready. Afterwards it is as it
     would have been.
     """
-    go = public / "go"
-    (public / "held.py").write_text(MODULE.format(go=str(go)))
+    held = HeldService(public)
     unpd = launch(CONFIG)
-    reconfigure(unpd, CONFIG + HELD.format(path=public))
+    reconfigure(unpd, CONFIG + held.text)
     with contextlib.closing(send_request(unpd.control, verb="reload")) as reloading:
         until(lambda: status(unpd)["phase"] == "proving", 10.0, "the proof of the new processes")
         for name in ROWS:
             if name != "stop":
                 told(unpd, name)
         assert status(unpd)["phase"] == "proving"
-        go.touch()
+        held.let_go()
         answer = read_answer(reloading)
     assert answer["ok"], json.dumps(answer)
     told(unpd, "stop")
