@@ -7,17 +7,24 @@ import json
 import os
 import socket
 import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from signal import SIGCONT, SIGHUP, SIGSTOP, SIGTERM
 
+import pytest
+
 from tests.support import clients
 from tests.support.daemon import COMMAND, Unpd
+from tests.support.held import HeldService
 from tests.support.launch import Launch
 from tests.support.operating import ask, read_answer, reconfigure, reload, send_request, status
 from tests.support.waiting import until
 from unpd.control.answer_fields import mismatch
 from unpd.control.view_fields import WAIT
 
+ONE = "[pools.default]\nworkers = 1\n"
+PATIENT = "[daemon]\nstart_timeout_s = 60\n" + ONE
+"""A process that is held back has time."""
 ECHO = '[services.echo]\nlisten = ["tcp://127.0.0.1:0"]\n'
 
 
@@ -50,36 +57,6 @@ def test_a_drain_is_waited_for(launch: Launch) -> None:
             assert mismatch(answer, WAIT) == ""
             assert (answer["held"], answer["why"]) == (True, None)
     assert status(unpd)["retired"] == []
-
-
-def test_a_terminal_shows_how_far_a_stop_is(launch: Launch) -> None:
-    """How many connections are left, and until when."""
-    unpd = launch("[pools.default]\nworkers = 1\n" + ECHO)
-    keyboard, screen = os.openpty()
-    command = [*COMMAND, "stop", "--control", str(unpd.control)]
-    (worker,) = unpd.workers()
-    said = bytearray()
-
-    def shows() -> bool:
-        with contextlib.suppress(BlockingIOError):
-            said.extend(os.read(keyboard, 4096))
-        return b"stopping: 1 connection left, until 20" in said
-
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(clients.idle(unpd.address("echo"), 1))
-        unpd.metric_becomes(1, "unpd_connections_active", service="echo")
-        os.kill(worker, SIGSTOP)
-        os.set_blocking(keyboard, False)
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=screen) as stopping:
-            try:
-                until(shows, 20.0, lambda: f"the progress of the stop: {bytes(said)!r}")
-            finally:
-                os.kill(worker, SIGCONT)
-                stack.close()
-    assert stopping.returncode == 0
-    assert unpd.wait_exit() == 0
-    for fd in (keyboard, screen):
-        os.close(fd)
 
 
 def test_a_reload_by_signal_is_waited_for(launch: Launch) -> None:
@@ -128,3 +105,106 @@ def test_a_daemon_that_is_killed_does_not_run(tmp_path: Path) -> None:
             complaint = waiting.communicate()[1].decode()
     assert waiting.returncode == 3
     assert "unpd is not running" in complaint
+
+
+def test_a_start_and_a_reload_that_last_are_told(launch: Launch, public: Path) -> None:
+    """With an exit code of its own, when the time of the command is over."""
+    held = HeldService(public)
+    unpd = launch(PATIENT + ECHO + held.text, ready=False)
+    unpd.wait_event("worker.ready")
+    late = waited(unpd, "ready", "--timeout", "0")
+    assert late == (4, "unpd: not ready: the daemon is starting\n")
+    held.let_go()
+    unpd.wait_ready()
+    held.hold()
+    with contextlib.closing(send_request(unpd.control, verb="reload", all=True)) as reloading:
+        until(lambda: status(unpd)["phase"] == "proving", 10.0, "the proof of the new processes")
+        late = waited(unpd, "reloaded", "--timeout", "0")
+        assert late == (4, "unpd: not reloaded: a reload is under way\n")
+        held.let_go()
+        assert read_answer(reloading)["ok"]
+
+
+# --- progress -------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def on_a_terminal(
+    unpd: Unpd, *words: str
+) -> Iterator[tuple[subprocess.Popen[bytes], Callable[[str], None]]]:
+    """Run a command whose standard error is a terminal. Yields it, and a function that
+    waits until the terminal has shown a text.
+    """
+    keyboard, screen = os.openpty()
+    os.set_blocking(keyboard, False)
+    said = bytearray()
+
+    def is_shown(text: str) -> bool:
+        with contextlib.suppress(BlockingIOError):
+            said.extend(os.read(keyboard, 4096))
+        return text.encode() in said
+
+    def shows(text: str) -> None:
+        until(lambda: is_shown(text), 20.0, lambda: f"{text!r} on the terminal: {bytes(said)!r}")
+
+    command = [*COMMAND, *words, "--control", str(unpd.control)]
+    with contextlib.ExitStack() as stack:
+        for fd in (keyboard, screen):
+            stack.callback(os.close, fd)
+        running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=screen)
+        stack.enter_context(running)
+        stack.callback(running.kill)  # a test that has failed does not wait for it
+        yield running, shows
+
+
+def holding_one(stack: contextlib.ExitStack, unpd: Unpd) -> None:
+    """Hold a connection to echo until the end of the stack."""
+    stack.enter_context(clients.idle(unpd.address("echo"), 1))
+    unpd.metric_becomes(1, "unpd_connections_active", service="echo")
+
+
+def test_a_terminal_shows_how_far_a_stop_is(launch: Launch) -> None:
+    """How many connections are left, and until when."""
+    unpd = launch(ONE + ECHO)
+    (worker,) = unpd.workers()
+    with contextlib.ExitStack() as stack:
+        holding_one(stack, unpd)
+        os.kill(worker, SIGSTOP)
+        stack.callback(os.kill, worker, SIGCONT)
+        with on_a_terminal(unpd, "stop") as (command, shows):
+            shows("stopping: 1 connection left, until 20")
+            stack.close()
+            assert command.wait(20.0) == 0
+    assert unpd.wait_exit() == 0
+
+
+@pytest.mark.slow
+def test_a_terminal_shows_how_far_a_drain_is(launch: Launch) -> None:
+    """How many connections are left, and how long the command waits."""
+    unpd = launch(ONE + ECHO)
+    with contextlib.ExitStack() as stack:
+        holding_one(stack, unpd)
+        with on_a_terminal(unpd, "drain", "echo", "--timeout", "10m") as (command, shows):
+            shows("not drained: 1 connection of echo is left; waiting for 10 min at most")
+            stack.close()
+            assert command.wait(20.0) == 0
+
+
+@pytest.mark.slow
+def test_a_terminal_shows_how_far_a_reload_is(launch: Launch, public: Path) -> None:
+    """What the daemon does, and how many connections old processes have; in the end
+    also what is left of these.
+    """
+    held = HeldService(public)
+    unpd = launch(PATIENT + ECHO)
+    with contextlib.ExitStack() as stack:
+        holding_one(stack, unpd)
+        reload(unpd, every_pool=True)
+        reconfigure(unpd, PATIENT + ECHO + held.text)
+        left = "1 connection of retired processes left, until 20"
+        with on_a_terminal(unpd, "reload") as (command, shows):
+            shows(f"reloading (proving); {left}")
+            held.let_go()
+            assert command.wait(20.0) == 0
+            shows(f"\x1b[K{left}")
+            shows("; unpd wait drained waits for their end")
