@@ -4,6 +4,7 @@ import json
 import os
 import re
 import socket
+import struct
 import subprocess
 import sys
 import tomllib
@@ -15,6 +16,7 @@ import pytest
 from tests.support import ROOT, clients, faults, procs
 from tests.support.clients import Address
 from tests.support.configs import compose
+from tests.support.daemon import LISTENING
 from tests.support.launch import Launch
 from tests.support.observed import parse_log
 from tests.support.operating import nothing_remains
@@ -483,6 +485,22 @@ def in_the_room(process: subprocess.Popen[str], *arguments: str) -> str:
     ).stdout
 
 
+def listening(process: subprocess.Popen[str]) -> set[str]:
+    """The TCP sockets that listen in the room of ``process``, as the kernel lists them
+    (proc_net_tcp of its documentation).
+    """
+    found = set()
+    for kind, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
+        rows = Path(f"/proc/{process.pid}/net", kind).read_text().splitlines()[1:]
+        for _, local, _, state, *_ in map(str.split, rows):
+            if state == LISTENING:
+                host, port = local.split(":")
+                words = [int(host[at : at + 8], 16) for at in range(0, len(host), 8)]
+                packed = struct.pack(f"={len(words)}I", *words)
+                found.add(f"{socket.inet_ntop(family, packed)}:{int(port, 16)}")
+    return found
+
+
 @faults.requires_namespaces()
 def test_without_a_configuration_it_serves_the_built_in_default(
     builtin: subprocess.Popen[str],
@@ -495,6 +513,7 @@ def test_without_a_configuration_it_serves_the_built_in_default(
     assert 'source="the built-in default"' in log
     for service, port in (("daytime", 10013), ("echo", 10007), ("metrics", 9867)):
         assert f"listener.opened service={service} address=tcp://127.0.0.1:{port}\n" in log
+    assert listening(builtin) == {"127.0.0.1:10007", "127.0.0.1:10013", "127.0.0.1:9867"}
     assert in_the_room(builtin, "echo", "127.0.0.1", "10007") == "hello\n"
     assert re.fullmatch(
         r"\w{3} \w{3} +\d+ [\d:]{8} \d{4}\s+", in_the_room(builtin, "daytime", "127.0.0.1", "10013")
