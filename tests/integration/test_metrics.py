@@ -6,6 +6,7 @@ import re
 import socket
 import subprocess
 from collections.abc import Iterator
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,8 @@ ECHO = """
 listen = ["tcp://127.0.0.1:0"]
 max_connections = 1000
 """
+STRANGERS = 1000
+"""How many addresses there are that no series may be made for."""
 
 
 def exposition(unpd: Unpd) -> str:
@@ -290,23 +293,23 @@ def test_strangers_make_no_series(launch: Launch) -> None:
     """No client changes the number of series, whatever its address, its method or its
     path.
     """
-    unpd = launch(ECHO)
+    unpd = launch('[log]\nlevel = "info"\n' + ECHO)
 
     def series() -> int:
         return len(unpd.metrics())
 
     before = series()
-    host, port = "127.0.0.1", unpd.port("echo")
-    for last in range(1, 101):
-        with clients.connect((host, port), source=f"127.0.3.{last}") as sock:
+    address, first = unpd.address("echo"), int(ip_address("127.0.3.0"))
+    for number in range(STRANGERS):
+        with clients.connect(address, source=str(ip_address(first + number))) as sock:
             sock.sendall(b"x")
-            if last % 2:
+            if number % 2:
                 clients.reset(sock)
     for method in (f"M{number}" for number in range(20)):
         with clients.connect(unpd.address("metrics")) as sock:
             sock.sendall(f"{method} /{method} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
             clients.read_all(sock)
-    unpd.metric_becomes(100, "unpd_connections_ended_total", service="echo")
+    unpd.metric_becomes(STRANGERS, "unpd_connections_ended_total", service="echo")
     assert series() == before
 
 
