@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import socket
+import time
 from pathlib import Path
 from signal import SIGCONT, SIGKILL, SIGSTOP
 from typing import Any
@@ -16,7 +17,7 @@ from tests.support import clients
 from tests.support.counts import wait_active, wait_ended
 from tests.support.daemon import Unpd
 from tests.support.launch import Launch
-from tests.support.operating import reload
+from tests.support.operating import ask, reload
 from tests.support.programs import (
     TELL_PID,
     begun,
@@ -88,7 +89,9 @@ def test_a_connection_is_listed_with_what_is_known_of_it(launch: Launch, tmp_pat
 
 
 def test_filters_leave_the_others_out(launch: Launch) -> None:
-    """Of other services, of clients elsewhere, and those that are too young."""
+    """Of other services, of clients elsewhere, and those that are too young. A kick
+    spares these, too.
+    """
     unpd = launch(FORK.replace("fork", "event") + '[services.discard]\nlisten = ["tcp://[::1]:0"]')
     with contextlib.ExitStack() as stack:
         first, second = served(stack, unpd, 2)
@@ -104,6 +107,16 @@ def test_filters_leave_the_others_out(launch: Launch) -> None:
         assert listed(unpd, "--older", "1h") == []
         until(lambda: len(listed(unpd, "--older", "1s")) == 3, 10.0, "all three to be older")
         assert discard.fileno() >= 0
+        came_at = time.monotonic()
+        (young,) = served(stack, unpd, 1)
+        ended = ask(unpd.control, verb="kick", older="1s")["kicked"]
+        if time.monotonic() - came_at < 1.0:  # else it may be as old as the others
+            assert ended == 3
+            assert [one["peer"] for one in listed(unpd)] == [peer(young)]
+        for old in (first, second, discard):
+            with pytest.raises(ConnectionResetError):
+                old.recv(1)
+        unpd.wait_event("connections.kicked", older_s=1, ended=ended)
 
 
 def test_sessions_and_programs_are_listed_with_their_processes(launch: Launch) -> None:
