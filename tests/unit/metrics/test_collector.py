@@ -29,6 +29,7 @@ from unpd.names import (
     RefusalReason,
     ReloadResult,
 )
+from unpd.worker.path_quality import LONG_S, SHARE
 
 """The public names, each with its labels."""
 
@@ -96,6 +97,18 @@ def test_counters_end_in_total_and_nothing_else_does() -> None:
     assert {row.name for row in METRICS if isinstance(row, Counter)} == {
         row.name for row in METRICS if row.name.endswith("_total")
     }
+
+
+def test_the_help_says_what_a_round_trip_time_is(metrics: Metrics) -> None:
+    """Of connections that end at once, it is that of the handshake alone. Not every
+    connection is asked, but a long one is, and one in SHARE at least.
+    """
+    (line,) = re.findall("^# HELP unpd_connection_rtt_seconds (.*)$", metrics.text(), re.MULTILINE)
+    assert "a connection that unpd closes at once" in line
+    assert "knows only that of the handshake" in line
+    assert "A connection that lasted a second is always asked" in line
+    assert "of shorter ones at least every eighth" in line
+    assert (LONG_S, SHARE) == (1.0, 8), "the words are true"
 
 
 def test_openmetrics_parses(metrics: Metrics) -> None:
