@@ -86,17 +86,20 @@ def _probe(sock: socket.socket) -> list[float]:
 @contextlib.contextmanager
 def _scraper(daemon: Daemon, times: list[float]) -> Iterator[None]:
     """Scrape as Prometheus does, but often, and add the time of each scrape in
-    milliseconds.
+    milliseconds. RuntimeError at the end if one failed.
     """
-    over = threading.Event()
+    over, failures = threading.Event(), list[Exception]()
 
     def scrape() -> None:
         while not over.wait(SCRAPE_S):
             connection = http.client.HTTPConnection("127.0.0.1", daemon.place.metrics, LINE_S)
             with contextlib.closing(connection):
                 began = time.monotonic()
-                connection.request("GET", "/metrics")
-                assert connection.getresponse().read()
+                try:
+                    connection.request("GET", "/metrics")
+                    assert connection.getresponse().read()
+                except (OSError, http.client.HTTPException, AssertionError) as failure:
+                    failures.append(failure)
                 times.append((time.monotonic() - began) * MS)
 
     thread = threading.Thread(target=scrape)
@@ -106,6 +109,8 @@ def _scraper(daemon: Daemon, times: list[float]) -> Iterator[None]:
     finally:
         over.set()
         thread.join()
+    if failures:
+        raise RuntimeError(f"a scrape failed: {failures[0]!r}")
 
 
 @contextlib.contextmanager
