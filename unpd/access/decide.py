@@ -9,9 +9,9 @@ on to the next. A service that an operator has halted refuses before all that, w
 a decision (:mod:`unpd.worker.admission`).
 
 A limit of the service keeps clients in the accept queue where the terms say so
-(``queued``). :meth:`Decider.holds_back` decides about such limits before the accept,
-and :meth:`Decider.decide` not again after it: if another process has let in a client
-meanwhile, that is the one too many that the counts allow.
+(``queued``). :meth:`Decider.room` and :meth:`Decider.holds_back` decide about such
+limits before the accept, and :meth:`Decider.decide` not again after it: if another
+process has let in a client meanwhile, that is the one too many that the counts allow.
 
 Each reason has a function here that makes its check: a closure over the limit of the
 terms and the count that it compares. So a decision costs one call for each reason that
@@ -141,6 +141,7 @@ class Decider:
         self._observe = terms.observe
         self._checks = tuple(_CHECKS[reason](terms, counts) for reason in terms.decided)
         self._queued = tuple(_CHECKS[reason](terms, counts) for reason in terms.queued)
+        self._rooms = tuple(_ROOMS[reason](terms, counts) for reason in terms.queued)
 
     def decide(self, peer: Peer, at: Clocks) -> Decision:
         """Decide about a peer that was accepted, or about a datagram of it."""
@@ -153,6 +154,12 @@ class Decider:
                 return Decision(verdict, observed)
             observed = (*observed, verdict)
         return Decision(None, observed) if observed else ADMITTED
+
+    def room(self) -> int:
+        """How many clients may be taken out of the accept queue now, one of the reasons
+        of which must be queued: 0 exactly when :meth:`holds_back` has a verdict.
+        """
+        return max(0, min(room() for room in self._rooms))
 
     def holds_back(self, at: Clocks) -> Verdict | None:
         """The limit because of which no client is taken out of the accept queue now."""
@@ -308,4 +315,29 @@ _CHECKS: Mapping[RefusalReason, Callable[[AccessTerms, Counts], Check]] = Mappin
         RefusalReason.ACCEPT_RATE: _accept_rate,
         RefusalReason.ACCEPT_RATE_PER_SOURCE: _accept_rate_per_source,
     }
+)
+
+
+# --- the room that is left before such a check refuses --------------------------------
+
+
+def _room_of_connections(terms: AccessTerms, counts: Counts) -> Callable[[], int]:
+    limit, are_open = terms.max_connections, counts.service_open
+    return lambda: limit - are_open()
+
+
+def _room_of_rate(terms: AccessTerms, counts: Counts) -> Callable[[], int]:
+    rate, lately = terms.accept_rate, counts.service_rate
+    if rate is None:
+        raise AssertionError("a rate that is not set keeps nobody waiting")
+    return lambda: rate.room(*lately())
+
+
+_ROOMS: Mapping[RefusalReason, Callable[[AccessTerms, Counts], Callable[[], int]]] = (
+    MappingProxyType(
+        {
+            RefusalReason.MAX_CONNECTIONS: _room_of_connections,
+            RefusalReason.ACCEPT_RATE: _room_of_rate,
+        }
+    )
 )

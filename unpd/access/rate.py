@@ -25,6 +25,7 @@ Called by the configuration and by :mod:`unpd.access.decide`. Calls unpd.errors 
 quote. Errors: ValueError with one sentence, for a bad text.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -108,6 +109,10 @@ class Rate:
     def exceeded(self, now_count: int, before: int, share: float) -> bool:
         """Whether one more would be too many, by the :meth:`estimate`."""
         return now_count + before * share >= self.burst
+
+    def room(self, now_count: int, before: int, share: float) -> int:
+        """How many more are taken now, one after the other; 0 or less for none."""
+        return math.ceil(self.burst - (now_count + before * share))
 
     def frees_in_s(self, now_count: int, before: int, share: float) -> float:
         """After how many seconds one more is taken, if none is taken meanwhile; 0 if it

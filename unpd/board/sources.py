@@ -217,6 +217,11 @@ class SourceCounts:
         self._bucket_words = sources.shape.bucket_words
         self._rates: dict[int, tuple[int, memoryview, memoryview, memoryview]] = {}
 
+    @property
+    def processes(self) -> int:
+        """How many processes may count at the same moment, at most."""
+        return self._rows()
+
     def service_open(self, column: int) -> int:
         """How many connections of the service in ``column`` are open."""
         start = _SUM_OPEN + column * _ROWS

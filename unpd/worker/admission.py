@@ -18,6 +18,7 @@ Owned by the terms of a service. Called by the reception of a worker or dispatch
 by datagram sockets. Raises nothing.
 """
 
+import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -46,6 +47,7 @@ one of each a second.
 _HUNDREDTHS = 100
 _PRESSURE = {resource: Master.PRESSURE + index for index, resource in enumerate(layout.RESOURCES)}
 _DATAGRAMS = b"datagrams"
+_NO_LIMIT = sys.maxsize
 _NO_WINDOW: Window = (0, 1, 0)
 
 # To look up a member in its enum costs 0.1 us, because Python 3.11 does it through a
@@ -176,6 +178,11 @@ class Counted:
             return None
         return master[word] / _HUNDREDTHS
 
+    @property
+    def processes(self) -> int:
+        """How many processes may count clients of the service at the same moment."""
+        return self._shown.counts.processes
+
     def service_open(self) -> int:
         """How many connections the service has open."""
         return self._shown.counts.service_open(self._column)
@@ -280,12 +287,25 @@ class Admission:
 
     def has_room(self, now: float) -> bool:
         """Whether a connection may be taken out of the accept queue. ``now``: monotonic
-        seconds. No limit keeps a client there that will be turned away.
+        seconds.
+        """
+        return self.room(now) > 0
+
+    def room(self, now: float) -> int:
+        """How many connections may be taken out of the accept queue at once. No limit
+        keeps a client there that will be turned away.
+
+        It is our share of the room that all processes have, so that together they do
+        not take more if all do so at this moment; and 1 while there is any.
         """
         halt = self._halted.of(self._column)
         if halt is not None:
-            return halt is not _PAUSED
-        return not self._has_queued or self.holding(now) is None
+            return 0 if halt is _PAUSED else _NO_LIMIT
+        if not self._has_queued:
+            return _NO_LIMIT
+        self._counts.turn_to(now)
+        room = self._clients.room()
+        return room and max(1, room // self._counts.processes)
 
     def holding(self, now: float) -> Verdict | None:
         """The limit that keeps clients in the accept queue; None if there is room."""

@@ -318,6 +318,22 @@ def test_a_limit_of_the_service_holds_back(reason: RefusalReason) -> None:
     assert Decider(queue, Counts()).holds_back(NOON) is None
 
 
+def test_the_room_is_that_of_the_limit_with_the_least() -> None:
+    """There is none exactly if a limit holds a client back."""
+    queue = terms(*QUEUED, on_limit=OnLimit.QUEUE)
+    for are_open, rate, room in (
+        (90, (0, 380, 0.5), 10),
+        (90, (0, 393, 0.5), 4),
+        (99, (0, 0, 1.0), 1),
+        (100, (0, 0, 1.0), 0),
+        (150, (0, 0, 1.0), 0),
+        (0, (200, 0, 1.0), 0),
+    ):
+        decider = Decider(queue, Counts(open=are_open, rate=rate))
+        assert decider.room() == room
+        assert (decider.holds_back(NOON) is None) is (room > 0)
+
+
 def test_the_number_of_connections_holds_back_before_the_rate() -> None:
     """The order is that of the decision. Whoever is let out of the queue is decided
     about as everywhere else.

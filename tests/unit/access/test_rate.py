@@ -85,6 +85,21 @@ def test_one_more_is_too_many() -> None:
 
 
 @pytest.mark.parametrize(
+    ("before", "share"), [(0, 1.0), (10, 1.0), (10, 0.65), (9, 0.01), (30, 1.0)]
+)
+@pytest.mark.parametrize("now_count", range(12))
+def test_the_room_is_what_is_taken_one_after_the_other(
+    now_count: int, before: int, share: float
+) -> None:
+    """Until one more is too many."""
+    rate = Rate.parse("10/s")
+    taken = 0
+    while not rate.exceeded(now_count + taken, before, share):
+        taken += 1
+    assert max(0, rate.room(now_count, before, share)) == taken
+
+
+@pytest.mark.parametrize(
     ("now_count", "before", "share", "wait_s"),
     [
         (0, 0, 1.0, 0.0),

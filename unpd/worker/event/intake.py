@@ -24,8 +24,9 @@ last listener that accepted is added last: otherwise the first one, if its queue
 never empty, would get every place that becomes free.
 
 A service may have a limit at which clients wait in the accept queue
-(:meth:`unpd.worker.admission.Admission.has_room`). Its connections are accepted one at
-a time, and at the limit its listeners rest for a moment: any process may free a place.
+(:meth:`unpd.worker.admission.Admission.room`). A worker takes no more at once than its
+share of the room, and at the limit its listeners rest for a moment: any process may
+free a place.
 So do those of a service that an operator has paused: within the same moment each worker
 notices that it was resumed.
 
@@ -189,16 +190,17 @@ class Intake:
             return self._accept_batch(listener, min(limit, listener.queued()))
         taken, limit = 0, min(limit, listener.queued())
         while taken < limit:
-            if not admission.has_room(self._shared.now):
+            room = min(limit - taken, admission.room(self._shared.now))
+            if not room:
                 listener.rest(self._shared.now)
                 self.pausing = True
                 self._shared.reception.held_back(
                     listener.terms, listener.waiting(), self._shared.now
                 )
                 break
-            one = self._accept_batch(listener, 1)
-            taken += one
-            if not one or listener.resume_at is not None:
+            batch = self._accept_batch(listener, room)
+            taken += batch
+            if batch < room or listener.resume_at is not None:
                 break
         return taken
 

@@ -19,6 +19,7 @@ from unpd.worker.accepting import FIRST_PAUSE_S, LIMIT_PAUSE_S, LONGEST_PAUSE_S,
 from unpd.worker.event.intake import PATROL_S, Intake
 from unpd.worker.event.poller import NoTarget
 from unpd.worker.ledger import errno_index
+from unpd.worker.reception import Entered
 
 NOW = 1000.0
 
@@ -151,34 +152,49 @@ def test_a_listener_that_pauses_is_not_watched_until_its_pause_ends() -> None:
 
 @dataclass(slots=True)
 class Queueing:
-    """An admission at whose limits clients wait in the accept queue. ``room``: for how
-    many of them.
+    """An admission at whose limits clients wait in the accept queue. ``rooms``: for how
+    many of them, each time that it is asked; then for none.
     """
 
-    room: int
+    rooms: list[int]
     queues: bool = True
     has_proxies: bool = False
     asked: int = 0
 
     def has_room(self, now: float) -> bool:
-        """Whether the test has room for one more."""
+        """Whether there is room for one more."""
+        return self.room(now) > 0
+
+    def room(self, now: float) -> int:
+        """What the test says."""
         assert now == NOW
         self.asked += 1
-        return self.asked <= self.room
+        return self.rooms[self.asked - 1] if self.asked <= len(self.rooms) else 0
 
     def holding(self, now: float) -> Verdict | None:
         """The limit at which the others wait."""
         assert now == NOW
-        return None if self.asked <= self.room else Verdict(RefusalReason.MAX_CONNECTIONS)
+        return None if self.asked <= len(self.rooms) else Verdict(RefusalReason.MAX_CONNECTIONS)
+
+
+class Refusing:
+    """A reception that lets nobody in."""
+
+    def admit(self, *_: object) -> list[Entered]:
+        """Let nobody in."""
+        return []
+
+    def held_back(self, *_: object) -> None:
+        """Log nothing."""
 
 
 @pytest.mark.parametrize(("room", "left"), [(0, 3), (1, 2), (9, 2)])
-def test_a_queueing_service_takes_one_at_a_time(room: int, left: int) -> None:
+def test_a_queueing_service_pauses_and_rests(room: int, left: int) -> None:
     """Its listener rests at the limit, and pauses after a failure, as any other does:
     the clients behind the failed one stay in the queue.
     """
     listener = Scripted(errno.EMFILE, errno.EMFILE, errno.EMFILE)
-    admission = Queueing(room)
+    admission = Queueing([room])
     listener.terms = replace(TERMS, admission=cast(Any, admission))
     intake, around = intake_of(listener)
     intake.watch()
@@ -187,12 +203,29 @@ def test_a_queueing_service_takes_one_at_a_time(room: int, left: int) -> None:
     assert listener.resume_at == NOW + (FIRST_PAUSE_S if room else LIMIT_PAUSE_S)
 
 
+@pytest.mark.parametrize(
+    ("rooms", "asked", "left"),
+    [([3, 2], 2, 0), ([9], 1, 0), ([3, 1], 3, 1), ([1, 1, 1, 1, 1], 5, 0)],
+)
+def test_a_queueing_service_takes_its_room_at_once(rooms: list[int], asked: int, left: int) -> None:
+    """And asks again while clients wait."""
+    listener = Scripted(*[None] * 5)
+    admission = Queueing(rooms)
+    listener.terms = replace(TERMS, admission=cast(Any, admission))
+    intake, around = intake_of(listener)
+    around.shared.reception = cast(Any, Refusing())
+    intake.watch()
+    wake(around, listener)
+    assert (admission.asked, len(listener.script)) == (asked, left)
+    assert (listener.resume_at is not None) is (left > 0)
+
+
 def test_a_listener_at_a_limit_rests_for_a_moment() -> None:
     """Another process may free a place at any time: a client in the queue is to be
     served within 100 ms of that.
     """
     listener = Scripted()
-    listener.terms = replace(TERMS, admission=cast(Any, Queueing(0)))
+    listener.terms = replace(TERMS, admission=cast(Any, Queueing([])))
     intake, _ = intake_of(listener)
     listener.rest(NOW)
     intake.watch()
@@ -201,7 +234,7 @@ def test_a_listener_at_a_limit_rests_for_a_moment() -> None:
 
 def test_a_queueing_service_asks_for_no_room_without_a_client() -> None:
     """An empty queue costs no look at the counts of all processes."""
-    listener, admission = Scripted(), Queueing(9)
+    listener, admission = Scripted(), Queueing([9])
     listener.terms = replace(TERMS, admission=cast(Any, admission))
     intake, around = intake_of(listener)
     intake.watch()
