@@ -97,6 +97,7 @@ def snapshot(sources: Sources, at: Moment) -> dict[str, Any]:
     reading = Reading.take(board, labels, 0)
     window = sources.history.window(at.boot_ns)
     series = window.totals()
+    columns, listeners = dict(labels.services), _listeners(board.words, labels)
     beat_ns = reading.master[Master.BEAT_NS]
     beat_age_s = child_beat_age_s(beat_ns, 1, at.monotonic_s)
     return {
@@ -124,7 +125,7 @@ def snapshot(sources: Sources, at: Moment) -> dict[str, Any]:
         "log_lines_dropped": sane(reading.log_lines_dropped),
         "totals": _totals(reading, series),
         "services": [
-            _service(sources, each, window)
+            _service(sources, each, columns[each.name], window, listeners.get(each.name, []))
             for each in reading.services
             if each.name in labels.served_by
         ],
@@ -168,12 +169,16 @@ def _rounded(number: float | None, digits: int) -> float | None:
     return None if number is None else round(number, digits)
 
 
-def _service(sources: Sources, counts: ServiceCounts, window: Window) -> dict[str, Any]:
-    words, labels = sources.board.words, sources.labels
-    column = dict(labels.services)[counts.name]
+def _service(
+    sources: Sources,
+    counts: ServiceCounts,
+    column: int,
+    window: Window,
+    listeners: list[dict[str, Any]],
+) -> dict[str, Any]:
+    words = sources.board.words
     series = window.recent(column)
     active, halt = sane(counts.active), sources.halted.of(column)
-    listeners = [_listener(words, each) for each in labels.listeners if each.service == counts.name]
     limits = [each["queue"]["limit"] for each in listeners if each["queue"]]
     datagrams = counts.datagrams
     return {
@@ -197,6 +202,14 @@ def _service(sources: Sources, counts: ServiceCounts, window: Window) -> dict[st
         **_rates(series),
         "listeners": listeners,
     }
+
+
+def _listeners(words: memoryview, labels: Labels) -> dict[str, list[dict[str, Any]]]:
+    """The listeners by service."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for each in labels.listeners:
+        found.setdefault(each.service, []).append(_listener(words, each))
+    return found
 
 
 def _listener(words: memoryview, listener: ListenerLabels) -> dict[str, Any]:
