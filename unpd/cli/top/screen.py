@@ -38,6 +38,7 @@ class Screen:
         self._view = view
         self._answers: Answers | None = None
         self._tables: tuple[Table, ...] = ()
+        self._arranged = view
         self._painter = Painter()
         self._signals = SignalQueue()
         self._wakeup_fd, _ = open_wakeup_pipe()
@@ -74,7 +75,7 @@ class Screen:
         """Make the tables anew, and keep the cursor on its row."""
         if self._answers is not None:
             self._tables = make_tables(self._answers, self._view.orders, self._view.wanted)
-            self._view = followed(self._view, self._tables)
+            self._view = self._arranged = followed(self._view, self._tables)
 
     def _draw(self) -> None:
         columns, lines = os.get_terminal_size(OUTPUT)
@@ -113,7 +114,15 @@ class Screen:
             raise OSError("the terminal was closed")
         for key in keys_of(typed):
             self._view = pressed(self._view, key, self._tables)
-            self._arrange()
+            # A key may need the tables as the keys before it have left them, but none
+            # of those that are typed or pasted into the filter does.
+            if not self._view.typing and self._is_rearranged():
+                self._arrange()
+
+    def _is_rearranged(self) -> bool:
+        """Whether the tables are those of another order or filter."""
+        made, view = self._arranged, self._view
+        return (made.orders, made.wanted) != (view.orders, view.wanted)
 
     def _take_signals(self) -> None:
         for signum in self._signals.take():
