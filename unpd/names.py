@@ -166,7 +166,8 @@ class MasterPhase(enum.StrEnum):
 
     A reload has three: LOADING reads the configuration, CUTTING waits until there is
     room for the new children beside those that still drain, PROVING waits until the new
-    children are ready.
+    children are ready. LAME: the daemon serves as before, but says that it is not
+    ready, because it will stop soon (``daemon.lame_duck_s``).
     """
 
     STARTING = "starting"
@@ -174,7 +175,14 @@ class MasterPhase(enum.StrEnum):
     LOADING = "loading"
     CUTTING = "cutting"
     PROVING = "proving"
+    LAME = "lame"
     STOPPING = "stopping"
+
+
+ENDING_PHASES = (MasterPhase.LAME, MasterPhase.STOPPING)
+"""The phases of a daemon that was asked to stop."""
+UNREADY_PHASES = (MasterPhase.STARTING, *ENDING_PHASES)
+"""The phases in which the daemon is not ready, whatever its children are."""
 
 
 class ChildOrder(enum.StrEnum):
@@ -583,7 +591,7 @@ class SignalMeaning(enum.StrEnum):
     """What a signal does to the master."""
 
     REAP = "reap children"
-    STOP = "graceful stop within grace_s"
+    STOP = "graceful stop within grace_s, after lame_duck_s"
     QUICK_STOP = "quick stop"
     RELOAD = "reload the configuration; graceful stop if the terminal was closed"
     REOPEN_LOG = "reopen the log file"

@@ -401,6 +401,7 @@ def test_a_stop_refuses(runtime: Runtime, verb: str) -> None:
     [
         (MasterPhase.STARTING, "the daemon is starting: ask again when it is running"),
         (MasterPhase.PROVING, "the daemon is proving: ask again when it is running"),
+        (MasterPhase.LAME, "the daemon is stopping"),
         (MasterPhase.STOPPING, "the daemon is stopping"),
     ],
 )

@@ -24,7 +24,7 @@ from unpd.control.verb import VerbError
 from unpd.core.model import Child, Scale, Slot, State
 from unpd.master.children.kinds import wanted_children
 from unpd.master.reload_preview import preview
-from unpd.names import ChildKind, ChildPhase, MasterPhase
+from unpd.names import ENDING_PHASES, ChildKind, ChildPhase, MasterPhase
 
 CONFIG = """
 [metrics]
@@ -178,11 +178,12 @@ def test_without_a_free_descriptor_a_preview_is_refused(tmp_path: Path) -> None:
         assert preview(runtime, state, every_pool=False)["listeners_opened"]
 
 
-def test_a_daemon_that_stops_reloads_no_more(tmp_path: Path) -> None:
+@pytest.mark.parametrize("phase", ENDING_PHASES)
+def test_a_daemon_that_stops_reloads_no_more(tmp_path: Path, phase: MasterPhase) -> None:
     """The reason is that of a reload, and the answer has the fields of a preview."""
     log = logs.Log(MemorySink().sink, "info", "text")
     with running(CONFIG.format(path=tmp_path), log) as runtime:
-        state = State(wanted_children(runtime.deployment), phase=MasterPhase.STOPPING)
+        state = State(wanted_children(runtime.deployment), phase=phase)
         with pytest.raises(VerbError, match="the daemon is stopping") as caught:
             preview(runtime, state, every_pool=False)
     found = caught.value.fields["preview"]

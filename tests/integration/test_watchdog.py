@@ -151,6 +151,15 @@ def test_a_start_and_a_stop_have_their_own_bounds(scene: Scene, phase: MasterPha
     assert scene.complaint(1000.0) == ""
 
 
+def test_a_lame_daemon_still_has_to_serve(scene: Scene) -> None:
+    """New clients come until the load balancers have noticed."""
+    scene.state.phase = MasterPhase.LAME
+    scene.beat(5.0)
+    assert scene.complaint(5.0) == ""
+    scene.state.children.clear()
+    assert scene.complaint(5.0) == "service echo has no ready worker that beats"
+
+
 def sweep(scene: Scene, since: int, until: int) -> list[str]:
     """A look each second, with workers that beat."""
     said = []

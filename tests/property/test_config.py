@@ -138,6 +138,7 @@ def tables(draw: st.DrawFn) -> dict[str, Any]:
             table(
                 user=accounts,
                 group=accounts,
+                lame_duck_s=seconds(0, 3600),
                 grace_s=seconds(0.5, 3600),
                 reload_grace_s=seconds(0, 604_800),
                 start_timeout_s=seconds(0.1, 3600),

@@ -27,6 +27,7 @@ wanteds = st.builds(
         st.sampled_from(("default", "other", "exporter")), st.sampled_from(("a", "b"))
     ),
     exporter=st.booleans(),
+    lame_duck_s=st.sampled_from((0.0, 5.0)),
     grace_s=st.sampled_from((0.1, 1.0, 10.0)),
     reload_grace_s=st.sampled_from((0.0, 5.0, 60.0)),
     start_timeout_s=st.sampled_from((0.5, 10.0)),
@@ -154,6 +155,7 @@ class Life(RuleBasedStateMachine):
     @precondition(lambda self: self.simulation.clock.now > 1040.0)
     @rule(quick=st.booleans())
     def a_stop_is_asked_for(self, quick: bool) -> None:
+        """With a lame time the other rules go on until that is over."""
         self.simulation.queue.append(ev.StopAsked(quick, "a test"))
 
     @rule()
@@ -194,6 +196,9 @@ class Life(RuleBasedStateMachine):
         asked_at = simulation.clock.now
         simulation.run_until_stopped(quick=len(simulation.births) % 2 == 0)
         assert simulation.leave
+        assert simulation.state.stop_began_at <= asked_at + (
+            simulation.state.wanted.limits.lame_duck_s
+        )
         assert simulation.left_at <= max(
             asked_at, simulation.state.stop_began_at + simulation.state.wanted.limits.grace_s
         )

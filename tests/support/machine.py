@@ -17,7 +17,13 @@ from unpd.log_events.row import Field
 from unpd.log_events.table import EVENTS
 from unpd.names import MAX_CHILDREN, ChildKind, ChildOrder, ChildPhase
 
-LIMITS = Limits(grace_s=10.0, reload_grace_s=60.0, start_timeout_s=10.0, heartbeat_timeout_s=30.0)
+LIMITS = Limits(
+    lame_duck_s=0.0,
+    grace_s=10.0,
+    reload_grace_s=60.0,
+    start_timeout_s=10.0,
+    heartbeat_timeout_s=30.0,
+)
 """The built-in limits."""
 ENDLESS = 300
 """After so many steps a machine that comes to no rest fails its test."""

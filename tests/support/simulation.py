@@ -17,7 +17,15 @@ from unpd.core import events as ev
 from unpd.core.converge import MAX_RETIRED_GENERATIONS, missing_room
 from unpd.core.machine import next_deadline, step
 from unpd.core.model import Asked, Slot, State, Wanted
-from unpd.names import MAX_CHILDREN, ChildKind, ChildOrder, ChildPhase, ExitCode, MasterPhase
+from unpd.names import (
+    ENDING_PHASES,
+    MAX_CHILDREN,
+    ChildKind,
+    ChildOrder,
+    ChildPhase,
+    ExitCode,
+    MasterPhase,
+)
 
 LEAVING = (ChildOrder.RETIRE, ChildOrder.FINISH, ChildOrder.LEAVE)
 STEPS_UNTIL_REST = 3000
@@ -240,11 +248,18 @@ class Simulation:
         assert not (spawned and before.phase is MasterPhase.STOPPING), (
             "a child is spawned during the stop"
         )
+        closed = any(isinstance(effect, fx.CloseListeners) for effect in effects)
+        stops = MasterPhase.STOPPING in (state.phase, before.phase)
+        assert closed == (stops and before.phase is not state.phase), (
+            "the listeners are closed before the stop, or again"
+        )
         due = next_deadline(state)
         if isinstance(event, ev.TimePassed):
             assert due is None or due > self.clock.now or spawned, (
                 f"nothing was done at the deadline {due}"
             )
+        if state.phase is MasterPhase.LAME:
+            assert state.phase_deadline_at is not None, "no deadline ends the lame time"
         if state.phase is MasterPhase.STOPPING:
             self._check_stopping()
 
@@ -345,9 +360,9 @@ class Simulation:
         assert state.phase in reloading or state.asked == Asked(), (
             "a request waits for a reload that does not run"
         )
-        assert (
-            state.phase not in (MasterPhase.RUNNING, MasterPhase.STOPPING) or state.queued is None
-        ), "a requested reload does not begin"
+        assert state.phase not in (MasterPhase.RUNNING, *ENDING_PHASES) or state.queued is None, (
+            "a requested reload does not begin"
+        )
         assert (state.candidate is None) == (
             state.phase not in (MasterPhase.CUTTING, MasterPhase.PROVING)
         ), "candidate and phase do not match"
@@ -355,7 +370,7 @@ class Simulation:
             "a candidate was neither adopted nor dropped"
         )
         counts = state.phase in reloading and not state.asked.renewal
-        assert self.open_reloads == counts or state.phase is MasterPhase.STOPPING, (
+        assert self.open_reloads == counts or state.phase in ENDING_PHASES, (
             "a reload was counted twice or never"
         )
         waiting = {*state.asked.requests, *(state.queued or Asked()).requests}

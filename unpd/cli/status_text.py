@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from unpd.cli.tables import Columns, Values, table
 from unpd.cli.workers_text import amount, listeners, number, workers
-from unpd.names import MasterPhase
+from unpd.names import UNREADY_PHASES, MasterPhase
 from unpd.wording import counted, live_change_text, span_text
 
 _SERVICES: Columns = MappingProxyType(
@@ -86,7 +86,7 @@ def _daemon(status: Values) -> Iterator[str]:
 def _state(status: Values) -> str:
     """Return what the daemon does for clients, then what it is doing itself."""
     phase = status["phase"]
-    if phase in (MasterPhase.STARTING, MasterPhase.STOPPING):
+    if phase in UNREADY_PHASES:
         return str(phase)
     serves = "ready" if status["ready"] else "not ready"
     return serves if phase == MasterPhase.RUNNING else f"{serves}, reloading ({phase})"

@@ -152,6 +152,9 @@ class Daemon(Section):
 
     user: Account = Field("nobody", description='the name of a user, such as "unpd"')
     group: Account | None = Field(None, description='the name of a group, such as "unpd"')
+    lame_duck_s: float = Field(
+        0.0, ge=0, le=HOUR_S, description="a number of seconds from 0 to 3600"
+    )
     grace_s: float = Field(
         10.0, ge=0.5, le=HOUR_S, description="a number of seconds from 0.5 to 3600"
     )

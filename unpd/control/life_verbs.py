@@ -19,6 +19,8 @@ ROWS = (
         help="stop the daemon and wait for its end",
         description=(
             "Stop the daemon gracefully, within daemon.grace_s, and wait for its end."
+            " With daemon.lame_duck_s the daemon first serves on for that time;"
+            " another stop ends it."
             " On a terminal the command shows how many connections are left and until when they may"
             " last."
         ),

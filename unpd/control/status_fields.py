@@ -198,7 +198,8 @@ STATUS = (
     AnswerField(
         "ready",
         "boolean",
-        "Whether every service has a ready worker and a listener that clients reach.",
+        "Whether every service has a ready worker and a listener that clients reach, and the"
+        " daemon was not asked to stop.",
     ),
     AnswerField("degraded", "list", "The faults that stand now.", fields=_DEGRADED),
     AnswerField("generation", "integer", "The generation that serves; it goes up at each reload."),
@@ -214,7 +215,7 @@ STATUS = (
         "stop_ends_at",
         "text",
         "When a stop under way has no more time for connections, in UTC, such as"
-        " 2026-11-22T21:23:10Z.",
+        " 2026-11-22T21:23:10Z; of a daemon that is lame, when the stop after that has none.",
         "the daemon does not stop",
     ),
     AnswerField(

@@ -4,8 +4,9 @@
 A step applies the event (:data:`EVENT_TABLE` says what each event means in each phase
 of the master), and retires children that are not wanted any more. Then it spawns those
 that are missing (:mod:`unpd.core.converge`), and checks whether the phase has ended
-(:data:`SETTLE`). The reload is in :mod:`unpd.core.reload`, and the number of workers
-that an operator gives to a pool in :mod:`unpd.core.scaling`.
+(:data:`SETTLE`). The reload is in :mod:`unpd.core.reload`, the stop in
+:mod:`unpd.core.stop`, and the number of workers that an operator gives to a pool in
+:mod:`unpd.core.scaling`.
 The phases::
 
     STARTING --all services ready--> RUNNING
@@ -14,6 +15,8 @@ The phases::
     LOADING --refused--> RUNNING
     CUTTING --no room in time--> RUNNING
     PROVING --all ready, or a child failed--> RUNNING
+    RUNNING or a reload --stop asked, with lame_duck_s--> LAME
+    LAME --lame_duck_s over, or stop asked again--> STOPPING
     any --stop asked, or a start that failed--> STOPPING --no child left--> Leave
 
 Called by the shell. Raises AssertionError for an event that cannot happen in the
@@ -33,15 +36,15 @@ from typing import Any
 
 from unpd.core import effects as fx
 from unpd.core import events as ev
-from unpd.core import reload, scaling
+from unpd.core import reload, scaling, stop
 from unpd.core.backoff import after_death, after_failure
 from unpd.core.children import Happening, happened
 from unpd.core.converge import converge, retire_surplus, vacant_slots
-from unpd.core.draft import QUICK_GRACE_S, Draft
+from unpd.core.draft import Draft
 from unpd.core.model import Exit, State, credible_beat
 from unpd.core.policy import policy_of
 from unpd.core.readiness import is_ready, unready_pools, unready_slots
-from unpd.names import ChildPhase, ExitCode, MasterPhase, kind_words
+from unpd.names import ExitCode, MasterPhase, kind_words
 
 ABSENCE_S = 5.0
 """The master reads heartbeats once a second. After a gap longer than this, the master
@@ -87,7 +90,7 @@ def _child_failed(draft: Draft, event: ev.ChildFailed) -> None:
     draft.note_child(f"{child.slot.kind}.failed", child, reason=event.reason)
     happened(draft, event.birth, Happening.REPORTED_FAILURE)
     if draft.state.phase is MasterPhase.STARTING and policy_of(child).serves and not child.retired:
-        _stop(draft, Exit(event.code, event.reason), quick=True)
+        stop.begin(draft, Exit(event.code, event.reason), quick=True)
     elif draft.state.is_candidate(child):
         reload.refuse_candidate(draft, event.reason)
 
@@ -156,6 +159,8 @@ def _time_passed(draft: Draft, event: ev.TimePassed) -> None:
         _give_up_start(draft)
     elif draft.state.phase is MasterPhase.CUTTING:
         reload.give_up_cutting(draft)
+    elif draft.state.phase is MasterPhase.LAME:
+        stop.lame_time_over(draft)
 
 
 def _give_up_start(draft: Draft) -> None:
@@ -169,7 +174,7 @@ def _give_up_start(draft: Draft) -> None:
     trouble = f" ({draft.state.last_trouble})" if draft.state.last_trouble else ""
     reason = f"{missing} was ready within {timeout_s:g} s{trouble}"
     draft.note("master.start_failed", reason=reason)
-    _stop(draft, Exit(ExitCode.FAILED, reason), quick=True)
+    stop.begin(draft, Exit(ExitCode.FAILED, reason), quick=True)
 
 
 # --- orders ---------------------------------------------------------------------------
@@ -199,60 +204,6 @@ def _reopen_log(draft: Draft, event: ev.LogReopenAsked) -> None:
     draft.do(fx.ReopenLog())
 
 
-def _stop_asked(draft: Draft, event: ev.StopAsked) -> None:
-    _stop(draft, Exit(ExitCode.DONE, f"stopped by {event.by}"), quick=event.quick)
-    # The log line comes last: when it appears, the listeners are closed.
-    draft.note("master.stopping", quick=event.quick, by=event.by)
-
-
-def _stop_again(draft: Draft, event: ev.StopAsked) -> None:
-    """Take another order to stop during a stop. Only a quick stop changes anything."""
-    if event.quick:
-        draft.note("master.stopping", quick=True, by=event.by)
-        _leave_all(draft)
-
-
-def _stop(draft: Draft, end: Exit, quick: bool) -> None:
-    state = draft.state
-    reload.abandon(draft, f"the daemon is stopping ({end.reason})")
-    state.phase = MasterPhase.STOPPING
-    state.phase_deadline_at = None
-    state.stop_began_at = draft.now
-    state.sessions_end_at = draft.stop_ends_at
-    state.exit = end
-    draft.do(fx.CloseListeners())
-    if quick:
-        _leave_all(draft)
-        return
-    share = _smallest_share(state)
-    deadline_at = draft.now + share * state.wanted.limits.grace_s
-    for child in list(state.children.values()):
-        if child.phase is not ChildPhase.KILLED and policy_of(child).stop_share == share:
-            draft.finish(child, deadline_at)
-        elif child.phase is ChildPhase.KILLED or child.retired:
-            draft.bring_forward(child, deadline_at)
-
-
-def _smallest_share(state: State) -> float:
-    """The smallest ``stop_share`` of the children that are left; the kind that has it
-    finishes next.
-    """
-    return min((policy_of(child).stop_share for child in state.children.values()), default=0.0)
-
-
-def _leave_all(draft: Draft) -> None:
-    """Order all children to leave within QUICK_GRACE_S, and before the stop's own time
-    is over.
-    """
-    deadline_at = min(draft.now + QUICK_GRACE_S, draft.stop_ends_at)
-    draft.state.sessions_end_at = deadline_at
-    for child in list(draft.state.children.values()):
-        if child.phase is not ChildPhase.KILLED:
-            draft.leave(child, deadline_at)
-        else:
-            draft.bring_forward(child, deadline_at)
-
-
 # --- the end of a phase ---------------------------------------------------------------
 
 
@@ -264,25 +215,10 @@ def _settle_starting(draft: Draft) -> None:
         reload.begin_queued(draft)
 
 
-def _settle_stopping(draft: Draft) -> None:
-    """Order the kind to finish that has the smallest stop_share of those left. After
-    the last child, order the master to leave.
+def _settle_nothing(draft: Draft) -> None:
+    """Change nothing: LOADING ends when the shell answers LoadConfig, and LAME at its
+    deadline, or when a stop is asked for again.
     """
-    state = draft.state
-    if not state.children:
-        end = state.exit or Exit(ExitCode.FAILED, "stopped for no reason")
-        draft.do(fx.Leave(end.code, end.reason))
-        return
-    share = _smallest_share(state)
-    deadline_at = max(draft.now, state.stop_began_at + share * state.wanted.limits.grace_s)
-    for child in list(state.children.values()):
-        is_next = policy_of(child).stop_share == share
-        if is_next and child.phase in (ChildPhase.STARTING, ChildPhase.READY):
-            draft.finish(child, deadline_at)
-
-
-def _settle_loading(draft: Draft) -> None:
-    """Change nothing: LOADING ends when the shell answers LoadConfig."""
 
 
 # --- the tables -----------------------------------------------------------------------
@@ -324,6 +260,7 @@ EVENT_TABLE: Mapping[type[ev.Event], Mapping[MasterPhase, Reaction]] = MappingPr
         ev.ReloadAsked: {
             **_in_every_phase(reload.asked_during_reload),
             MasterPhase.RUNNING: reload.asked,
+            MasterPhase.LAME: reload.asked_while_lame,
             MasterPhase.STOPPING: reload.asked_during_stop,
         },
         ev.ListenersRenewed: {
@@ -333,14 +270,22 @@ EVENT_TABLE: Mapping[type[ev.Event], Mapping[MasterPhase, Reaction]] = MappingPr
         ev.ConfigLoaded: {
             **_in_every_phase(_never),
             MasterPhase.LOADING: reload.config_loaded,
+            MasterPhase.LAME: _too_late,
             MasterPhase.STOPPING: _too_late,
         },
         ev.ConfigRefused: {
             **_in_every_phase(_never),
             MasterPhase.LOADING: reload.config_refused,
+            MasterPhase.LAME: _too_late,
             MasterPhase.STOPPING: _too_late,
         },
-        ev.StopAsked: {**_in_every_phase(_stop_asked), MasterPhase.STOPPING: _stop_again},
+        ev.StopAsked: {
+            **_in_every_phase(stop.asked),
+            # A daemon that was never ready has no clients that another one has to take.
+            MasterPhase.STARTING: stop.asked_at_once,
+            MasterPhase.LAME: stop.asked_at_once,
+            MasterPhase.STOPPING: stop.asked_again,
+        },
         ev.PoolResized: {**_in_every_phase(_resize), MasterPhase.STOPPING: _too_late},
         ev.PoolScaled: {
             **_in_every_phase(scaling.refused),
@@ -355,10 +300,11 @@ SETTLE: Mapping[MasterPhase, Callable[[Draft], None]] = MappingProxyType(
     {
         MasterPhase.STARTING: _settle_starting,
         MasterPhase.RUNNING: reload.begin_queued,
-        MasterPhase.LOADING: _settle_loading,
+        MasterPhase.LOADING: _settle_nothing,
         MasterPhase.CUTTING: reload.settle_cutting,
         MasterPhase.PROVING: reload.settle_proving,
-        MasterPhase.STOPPING: _settle_stopping,
+        MasterPhase.LAME: _settle_nothing,
+        MasterPhase.STOPPING: stop.settle,
     }
 )
 """The last part of a step in each phase: checks whether the phase has ended."""

@@ -39,9 +39,11 @@ class Slot:
 @dataclass(frozen=True, slots=True)
 class Limits:
     """The timeouts, in seconds, that a configuration gives to its generation. A
-    ``reload_grace_s`` of 0 lets retired children drain as long as connections last.
+    ``lame_duck_s`` of 0 leaves that time out. A ``reload_grace_s`` of 0 lets retired
+    children drain as long as connections last.
     """
 
+    lame_duck_s: float
     grace_s: float
     reload_grace_s: float
     start_timeout_s: float
@@ -318,12 +320,13 @@ class State:
     reloads left the pool alone. While a reload is being proved, ``candidate`` is what
     the new configuration wants, and ``last_generation`` is the number of that reload.
     ``asked`` is the reload under way, ``queued`` one more reload after it.
-    ``phase_deadline_at`` bounds STARTING and CUTTING. ``beats_read_at`` is when
+    ``phase_deadline_at`` bounds STARTING, CUTTING and LAME. ``beats_read_at`` is when
     heartbeats were last read. ``last_trouble`` is the latest reason why a child failed.
     ``max_children`` have room at a time. ``scales`` are the numbers of workers that an
     operator has given to pools, ``candidate_scales`` those of them that the candidate
-    keeps. ``sessions_end_at``: how long the master
-    waits, after its last child, for sessions that have no dispatcher.
+    keeps. ``stop_asked_by``: the signal or the command that asked for the stop before
+    which the daemon is lame. ``sessions_end_at``: when a stop ends every connection,
+    those of sessions that have no dispatcher among them.
     """
 
     wanted: Wanted
@@ -339,6 +342,7 @@ class State:
     asked: Asked = Asked()
     queued: Asked | None = None
     phase_deadline_at: float | None = None
+    stop_asked_by: str = ""
     stop_began_at: float = 0.0
     sessions_end_at: float = 0.0
     exit: Exit | None = None

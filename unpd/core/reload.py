@@ -77,6 +77,12 @@ def listeners_renewed(draft: Draft, event: ev.ListenersRenewed) -> None:
     draft.do(fx.ReuseConfig())
 
 
+def asked_while_lame(draft: Draft, event: ev.ReloadAsked) -> None:
+    """Refuse the request, and log that: the daemon may serve on for a while."""
+    draft.note("reload.refused", reason=STOPPING, generation=draft.state.generation)
+    asked_during_stop(draft, event)
+
+
 def asked_during_stop(draft: Draft, event: ev.ReloadAsked) -> None:
     """Refuse the request: the daemon is stopping."""
     if event.request is not None:
@@ -192,13 +198,17 @@ def refuse_candidate(draft: Draft, reason: str) -> None:
     """Drop the candidate and retire its children. The ready ones may have clients
     already, so they drain like any other child.
     """
+    _forget_candidate(draft)
+    retire_surplus(draft)
+    draft.do(fx.DropConfig())
+    _end(draft, reason)
+
+
+def _forget_candidate(draft: Draft) -> None:
     state = draft.state
     for child in [child for child in state.children.values() if state.is_candidate(child)]:
         draft.put(replace(child, refused=True))
     state.candidate = state.phase_deadline_at = None
-    retire_surplus(draft)
-    draft.do(fx.DropConfig())
-    _end(draft, reason)
 
 
 def _adopt_candidate(draft: Draft, candidate: Wanted) -> None:
@@ -234,13 +244,16 @@ def _end(draft: Draft, refused: str, changes: tuple[PoolChange, ...] = ()) -> No
     draft.state.phase = MasterPhase.RUNNING
 
 
-def abandon(draft: Draft, reason: str) -> None:
-    """Drop the candidate and answer every waiting request, because the daemon stops."""
-    state = draft.state
+def abandon(draft: Draft, why: str) -> None:
+    """Drop the candidate and answer every waiting request, because the daemon stops.
+    ``why`` it does is in the answer. The candidate's children are to be retired, or to
+    finish.
+    """
+    state, reason = draft.state, f"{STOPPING} ({why})"
     if state.phase in RELOADING:
         draft.do(fx.DropConfig())
     queued, state.queued = state.queued or Asked(), None
-    state.candidate = None
+    _forget_candidate(draft)
     _answer(draft, reason)
     for request in queued.requests:
         draft.do(fx.AnswerReload(request, reason, began=False))

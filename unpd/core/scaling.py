@@ -17,7 +17,7 @@ from unpd.core import events as ev
 from unpd.core.converge import retire_surplus
 from unpd.core.draft import Draft
 from unpd.core.model import Scale, Wanted
-from unpd.names import MAX_WORKERS, MasterPhase
+from unpd.names import ENDING_PHASES, MAX_WORKERS, MasterPhase
 
 
 def scaled(draft: Draft, event: ev.PoolScaled) -> None:
@@ -63,7 +63,7 @@ def why_not(phase: MasterPhase) -> str:
     """Why no pool can be scaled in a phase; "" if it can."""
     if phase is MasterPhase.RUNNING:
         return ""
-    if phase is MasterPhase.STOPPING:
+    if phase in ENDING_PHASES:
         return "the daemon is stopping"
     return f"the daemon is {phase}: ask again when it is running"
 

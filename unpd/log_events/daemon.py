@@ -62,6 +62,14 @@ ROWS: tuple[LogEvent, ...] = (
         "Start the daemon again if the service manager has not, and report `trace`.",
     ),
     LogEvent(
+        "master.lame",
+        "info",
+        ("lame_duck_s", "by"),
+        "A signal or the control socket asked for a stop: the daemon serves on for"
+        " `lame_duck_s` and says that it is not ready, so that load balancers send new clients"
+        " elsewhere, and stops then, or when a stop is asked for again.",
+    ),
+    LogEvent(
         "master.stopping",
         "info",
         ("quick", "by"),

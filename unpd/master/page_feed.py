@@ -40,6 +40,7 @@ SHOWN = frozenset(
     (
         "master.started",
         "master.ready",
+        "master.lame",
         "master.stopping",
         "reload.proving",
         "reload.succeeded",

@@ -29,12 +29,12 @@ from unpd.master.children.kinds import wanted_children
 from unpd.master.listening.table import Listeners
 from unpd.master.reload_report import ReloadReport, pool_fields
 from unpd.master.runtime import Deployment, Runtime
-from unpd.names import MasterPhase, ReloadResult
+from unpd.names import ENDING_PHASES, ReloadResult
 
 
 def preview(runtime: Runtime, state: State, *, every_pool: bool) -> dict[str, Any]:
     """Return the fields of PREVIEW. VerbError, which has them too."""
-    if state.phase is MasterPhase.STOPPING:
+    if state.phase in ENDING_PHASES:
         raise _refused(state, STOPPING)
     try:
         loaded = runtime.load()

@@ -8,7 +8,7 @@ deadline. The shell and its callbacks turn what happened into events. For each e
 them.
 
 At SIGTERM, ``SignalQueue`` queues the signal, ``Signalling.take`` makes StopAsked, and
-``machine._stop`` orders the workers to finish. Each worker drains
+``stop.begin`` orders the workers to finish. Each worker drains
 (:mod:`unpd.worker.main`), each exit becomes ChildExited, and after the last exit the
 core orders Leave. Sessions whose dispatcher was killed are no children of the core: the
 shell waits for them, and kills them when the stop has no more time.

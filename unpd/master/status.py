@@ -33,6 +33,8 @@ from unpd.master.retired import moment_of, retired
 from unpd.master.runtime import ChildProcess, Runtime
 from unpd.metrics.reading import child_beat_age_s
 from unpd.names import (
+    ENDING_PHASES,
+    UNREADY_PHASES,
     ChildKind,
     ChildPhase,
     Fault,
@@ -134,8 +136,6 @@ def summary(runtime: Runtime, state: State) -> str:
 def status(runtime: Runtime, state: State) -> dict[str, Any]:
     """Return the status as JSON values. Durations are in seconds."""
     at = now()
-    stopping = state.phase is MasterPhase.STOPPING
-    running = state.phase is not MasterPhase.STARTING and not stopping
     exporter = runtime.deployment.listeners.of(METRICS)
     return {
         "schema": SCHEMA,
@@ -144,7 +144,9 @@ def status(runtime: Runtime, state: State) -> dict[str, Any]:
         "config": next(iter(runtime.config_names), None),
         "metrics": exporter[0].text if exporter else None,
         "phase": str(state.phase),
-        "ready": running and is_ready(state) and not unreachable(runtime),
+        "ready": (
+            state.phase not in UNREADY_PHASES and is_ready(state) and not unreachable(runtime)
+        ),
         "degraded": [
             {"reason": str(found.fault), "text": found.text}
             for found in degradations(runtime, state)
@@ -152,7 +154,9 @@ def status(runtime: Runtime, state: State) -> dict[str, Any]:
         "generation": state.generation,
         "uptime_s": round(at - runtime.started_at, 1),
         "last_reload": reload_shown(runtime),
-        "stop_ends_at": moment_of(state.sessions_end_at) if stopping else None,
+        "stop_ends_at": (
+            moment_of(state.sessions_end_at) if state.phase in ENDING_PHASES else None
+        ),
         "retired": retired(runtime, state),
         "live_changes": live_changes(runtime, state),
         "services": _services(runtime),

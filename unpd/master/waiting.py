@@ -29,7 +29,7 @@ from unpd.loop import now
 from unpd.master.retired import all_left, is_any_left, moment_of
 from unpd.master.runtime import Runtime, Wait
 from unpd.master.status import faults_of, unreachable
-from unpd.names import Halt, MasterPhase
+from unpd.names import ENDING_PHASES, Halt, MasterPhase
 from unpd.wording import counted
 
 MAX_WAITS = 16
@@ -203,7 +203,7 @@ def look(runtime: Runtime, state: State, at: float) -> None:
 
 def _outcome(runtime: Runtime, state: State, wait: Wait, at: float) -> dict[str, Any] | None:
     """The answer to a request; None while it waits."""
-    if state.phase is MasterPhase.STOPPING:
+    if state.phase in ENDING_PHASES:
         return Obstacle("the daemon is stopping").fields
     if wait.service:
         if at < min(wait.look_at, wait.late_at):

@@ -18,7 +18,7 @@ from unpd.board.memory import Entry, Scoreboard
 from unpd.kernel.procfs import zombie_children
 from unpd.loop import now
 from unpd.metrics.labels import Labels, Server, TargetLabels
-from unpd.names import FORKING_KINDS, ChildKind, ChildPhase, MasterPhase
+from unpd.names import FORKING_KINDS, UNREADY_PHASES, ChildKind, ChildPhase, MasterPhase
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,8 +210,8 @@ def why_not_ready(board: Scoreboard, labels: Labels) -> str:
     phase = board.words[Master.PHASE]
     if phase >= len(layout.MASTER_PHASES):
         return "the scoreboard is damaged"
-    if layout.MASTER_PHASES[phase] in (MasterPhase.STARTING, MasterPhase.STOPPING):
-        return layout.MASTER_PHASES[phase].value
+    if (unready := layout.MASTER_PHASES[phase]) in UNREADY_PHASES:
+        return "the daemon will stop soon" if unready is MasterPhase.LAME else unready.value
     pools = {column: name for name, column in labels.pools}
     ready = {
         Server(entry.kind, pools.get(entry.pool, ""), index)

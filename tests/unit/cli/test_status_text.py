@@ -57,6 +57,7 @@ def test_without_a_file_and_metrics() -> None:
         ("running", True, "ready"),
         ("running", False, "not ready"),
         ("starting", False, "starting"),
+        ("lame", False, "lame"),
         ("stopping", False, "stopping"),
         ("proving", True, "ready, reloading (proving)"),
         ("loading", False, "not ready, reloading (loading)"),

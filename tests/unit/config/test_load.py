@@ -94,11 +94,12 @@ def test_defaults(accept: Accept) -> None:
         str(config.daemon.control),
     ) == ("nobody", None, "/run/unpd/unpd.pid", "/run/unpd/control.sock")
     assert (
+        config.daemon.lame_duck_s,
         config.daemon.grace_s,
         config.daemon.reload_grace_s,
         config.daemon.start_timeout_s,
         config.daemon.heartbeat_timeout_s,
-    ) == (10.0, 60.0, 10.0, 30.0)
+    ) == (0.0, 10.0, 60.0, 10.0, 30.0)
     assert (config.log.level, config.log.format, config.log.file) == ("info", "text", "")
     assert list(config.pools) == ["default"]
     pool = config.pools["default"]

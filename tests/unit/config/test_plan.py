@@ -32,7 +32,7 @@ ECHO = "[services.echo]\n"
         ),
         (
             (
-                "daemon = {grace_s = 1, reload_grace_s = 1, start_timeout_s = 1,"
+                "daemon = {lame_duck_s = 1, grace_s = 1, reload_grace_s = 1, start_timeout_s = 1,"
                 " heartbeat_timeout_s = 2}"
             ),
             (),
@@ -73,6 +73,7 @@ def test_effective_shows_every_key(host: Host) -> None:
     assert tomllib.loads(text) == {
         "daemon": {
             "user": "nobody",
+            "lame_duck_s": 0,
             "grace_s": 10,
             "reload_grace_s": 60,
             "start_timeout_s": 10,

@@ -8,7 +8,7 @@ from tests.support.machine import Machine, booted, proving, running, wants
 from unpd.core import effects as fx
 from unpd.core import events as ev
 from unpd.core.policy import POLICIES
-from unpd.names import ChildKind, ChildOrder, ChildPhase, ExitCode, MasterPhase
+from unpd.names import ENDING_PHASES, ChildKind, ChildOrder, ChildPhase, ExitCode, MasterPhase
 
 
 def test_a_graceful_stop_tells_the_workers_to_finish_and_the_exporter_nothing() -> None:
@@ -236,7 +236,8 @@ def in_phase(phase: MasterPhase) -> Machine:
     """Return a machine in this phase with one worker, and with reload request 1 where
     the phase has one.
     """
-    machine = booted(wants(1)) if phase is MasterPhase.STARTING else running(wants(1), 2)
+    wanted = wants(1, lame_duck_s=5.0 if phase is MasterPhase.LAME else 0.0)
+    machine = booted(wanted) if phase is MasterPhase.STARTING else running(wanted, 2)
     if phase in (MasterPhase.LOADING, MasterPhase.CUTTING, MasterPhase.PROVING):
         if phase is MasterPhase.CUTTING:
             machine.reload(wants(1))
@@ -244,7 +245,7 @@ def in_phase(phase: MasterPhase) -> Machine:
         machine.take(ev.ReloadAsked(1))
         if phase is not MasterPhase.LOADING:
             machine.take(ev.ConfigLoaded(machine.edited(wants(2))))
-    if phase is MasterPhase.STOPPING:
+    if phase in ENDING_PHASES:
         machine.stop()
     assert machine.state.phase is phase
     return machine

@@ -12,7 +12,7 @@ from unpd.core.draft import Draft
 from unpd.core.machine import EVENT_TABLE, SETTLE
 from unpd.core.model import Child, Slot, State
 from unpd.core.policy import CUT_GRACE_S
-from unpd.names import ChildKind, ChildOrder, ChildPhase, ExitCode, MasterPhase
+from unpd.names import ENDING_PHASES, ChildKind, ChildOrder, ChildPhase, ExitCode, MasterPhase
 
 NOW = 1000.0
 WORKER = Slot(ChildKind.WORKER, "default", 0)
@@ -137,7 +137,7 @@ NEXT: dict[tuple[type[ev.Event], MasterPhase], MasterPhase | None] = {
         (kind, phase): NEVER
         for kind in (ev.ConfigLoaded, ev.ConfigRefused)
         for phase in MasterPhase
-        if phase is not MasterPhase.STOPPING
+        if phase not in ENDING_PHASES
     },
     **{
         (ev.Booted, phase): NEVER
@@ -157,7 +157,8 @@ NEXT: dict[tuple[type[ev.Event], MasterPhase], MasterPhase | None] = {
 
 def in_phase(phase: MasterPhase) -> Machine:
     """Build a machine in this phase."""
-    machine = booted(wants(1)) if phase is MasterPhase.STARTING else running(wants(1), 2)
+    wanted = wants(1, lame_duck_s=5.0 if phase is MasterPhase.LAME else 0.0)
+    machine = booted(wanted) if phase is MasterPhase.STARTING else running(wanted, 2)
     if phase is MasterPhase.CUTTING:
         machine.reload(wants(1))
         machine.ready(2)
@@ -165,7 +166,7 @@ def in_phase(phase: MasterPhase) -> Machine:
         machine.take(ev.ReloadAsked(None))
     if phase in (MasterPhase.CUTTING, MasterPhase.PROVING):
         machine.take(ev.ConfigLoaded(machine.edited(wants(1))))
-    if phase is MasterPhase.STOPPING:
+    if phase in ENDING_PHASES:
         machine.stop()
     assert machine.state.phase is phase
     return machine

@@ -188,7 +188,8 @@ MASTER_ONLY: dict[tuple[str, str], Any] = {
     ("daemon", "group"): "daemon",
     ("daemon", "pid_file"): Path("/other.pid"),
     ("daemon", "control"): Path("/other.sock"),
-    # Only the master watches how long its children take.
+    # Only the master watches how long its children take, and how long it is lame.
+    ("daemon", "lame_duck_s"): 11.0,
     ("daemon", "reload_grace_s"): 11.0,
     ("daemon", "start_timeout_s"): 11.0,
     ("daemon", "heartbeat_timeout_s"): 11.0,

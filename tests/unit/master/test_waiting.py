@@ -20,7 +20,9 @@ from unpd.master.runtime import LastReload, Runtime
 from unpd.master.waiting import CONDITIONS, LOOK_S, MAX_WAITS, begin, due_at, look
 from unpd.names import ChildKind, ChildPhase, Halt, MasterPhase
 
-LIMITS = Limits(grace_s=1, reload_grace_s=1, start_timeout_s=1, heartbeat_timeout_s=1)
+LIMITS = Limits(
+    lame_duck_s=0, grace_s=1, reload_grace_s=1, start_timeout_s=1, heartbeat_timeout_s=1
+)
 WANTED = Wanted({(ChildKind.WORKER, "default"): WantedPool(1, "recipe")}, LIMITS)
 SLOT = Slot(ChildKind.WORKER, "default", 0)
 
@@ -107,6 +109,7 @@ def test_the_conditions_are_those_of_the_verb() -> None:
         (state(STARTING), set(), "pool default has no ready worker"),
         (state(STARTING, phase=MasterPhase.STARTING), set(), "the daemon is starting"),
         (state(READY), {"echo"}, "clients reach no listener of service echo"),
+        (state(READY, phase=MasterPhase.LAME), set(), "the daemon is stopping"),
         (state(READY, phase=MasterPhase.STOPPING), set(), "the daemon is stopping"),
     ],
 )
@@ -135,6 +138,7 @@ def test_a_daemon_whose_workers_keep_dying_is_not_ready(monkeypatch: pytest.Monk
         (state(READY, phase=MasterPhase.CUTTING), "a reload is under way"),
         (state(READY, phase=MasterPhase.PROVING), "a reload is under way"),
         (state(READY, queued=Asked()), "a reload is under way"),
+        (state(READY, phase=MasterPhase.LAME), "the daemon is stopping"),
         (state(READY, phase=MasterPhase.STOPPING), "the daemon is stopping"),
     ],
 )

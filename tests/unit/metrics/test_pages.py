@@ -293,6 +293,15 @@ def test_not_ready_while_the_master_starts_or_stops(site: Site, phase: MasterPha
     assert (page.status, page.body) == (503, f"{phase.value}\n".encode())
 
 
+def test_not_ready_while_the_daemon_is_lame(site: Site) -> None:
+    """Its workers serve on, so that only this answer sends clients elsewhere."""
+    site.worker(0, ChildPhase.READY)
+    site.enter(MasterPhase.LAME)
+    page = site.ask("/readyz")
+    assert (page.status, page.body) == (503, b"the daemon will stop soon\n")
+    assert site.ask("/healthz").status == 200
+
+
 @pytest.mark.parametrize(
     "phase", [MasterPhase.RUNNING, MasterPhase.LOADING, MasterPhase.CUTTING, MasterPhase.PROVING]
 )

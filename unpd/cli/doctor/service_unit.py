@@ -4,31 +4,39 @@ from collections.abc import Iterator
 
 from unpd.cli.doctor.facts import Facts, Unit, UnknownFactError
 from unpd.cli.doctor.finding import Finding
+from unpd.config.schema import Daemon
 
 NOTIFYING = ("notify", "notify-reload")
 """The types for which unpd asks systemd for more time while it drains
 (EXTEND_TIMEOUT_USEC= in sd_notify(3)).
 """
 MARGIN_S = 5.0
-"""What the end of the processes may take beside the grace."""
+"""What the end of the processes may take beside the lame time and the grace."""
 LEAST_S = 2.0
 """How soon unpd asks for more time at the latest, with room for a busy host."""
 
 
 def stop_timeout(facts: Facts) -> Iterator[Finding]:
     """After TimeoutStopSec= systemd kills what has not ended."""
-    unit, grace_s = _unit(facts), facts.config.daemon.grace_s
-    least_s, right = grace_s + MARGIN_S, "Type=notify, by which unpd asks for its time; or "
+    unit, daemon = _unit(facts), facts.config.daemon
+    whole_s = daemon.lame_duck_s + daemon.grace_s + MARGIN_S
+    least_s, right = whole_s, "Type=notify, by which unpd asks for its time; or "
     if unit.type in NOTIFYING:
         least_s, right = LEAST_S, ""
     if unit.stop_s < least_s:
         yield Finding(
             subject="TimeoutStopSec",
             problem="systemd kills unpd before its connections have had their time",
-            found=f"{unit.stop_s:g} s, daemon.grace_s {grace_s:g}, Type={unit.type}",
-            right=f"{right}{grace_s + MARGIN_S:g} s",
-            mend=f"TimeoutStopSec={grace_s + MARGIN_S:g} in [Service] (systemctl edit {unit.name})",
+            found=f"{unit.stop_s:g} s, {_times(daemon)}, Type={unit.type}",
+            right=f"{right}{whole_s:g} s",
+            mend=f"TimeoutStopSec={whole_s:g} in [Service] (systemctl edit {unit.name})",
         )
+
+
+def _times(daemon: Daemon) -> str:
+    """The times of the configuration that a stop takes."""
+    grace = f"daemon.grace_s {daemon.grace_s:g}"
+    return f"daemon.lame_duck_s {daemon.lame_duck_s:g}, {grace}" if daemon.lame_duck_s else grace
 
 
 def kill_mode(facts: Facts) -> Iterator[Finding]:

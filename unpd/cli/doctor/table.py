@@ -27,7 +27,11 @@ CHECKS = (
     Check("descriptors", "open files against the connections of a worker", limits.descriptors),
     Check("pids", "the limits of cgroups and kernel against the processes", limits.pids),
     Check("processes", "RLIMIT_NPROC against the processes", limits.user_processes),
-    Check("stop", "TimeoutStopSec= of the unit against daemon.grace_s", service_unit.stop_timeout),
+    Check(
+        "stop",
+        "TimeoutStopSec= of the unit against daemon.lame_duck_s and daemon.grace_s",
+        service_unit.stop_timeout,
+    ),
     Check("kill_mode", "KillMode= of the unit", service_unit.kill_mode),
     Check("writable", "files and directories that other users can change", rights.writable),
     Check("usable", "files and directories that the daemon cannot use", rights.usable),

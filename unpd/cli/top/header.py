@@ -13,7 +13,7 @@ from unpd.cli.tables import Values
 from unpd.cli.top import figures
 from unpd.cli.top.answers import Answers, total
 from unpd.cli.top.columns import Mark
-from unpd.names import MasterPhase
+from unpd.names import UNREADY_PHASES, MasterPhase
 
 MOST_FAULTS = 4
 """How many faults the header names; more would leave no room for the tables."""
@@ -61,7 +61,7 @@ def _daemon(status: Values) -> Iterator[Line]:
 def _state(status: Values) -> tuple[str, Mark]:
     """What the daemon does for clients, then what it is doing itself."""
     phase, ready = status.get("phase"), status.get("ready")
-    if phase in (MasterPhase.STARTING, MasterPhase.STOPPING):
+    if phase in UNREADY_PHASES:
         return str(phase), Mark.WARNING
     word = "ready" if ready else "not ready"
     mark = Mark.BAD if not ready else Mark.WARNING if status.get("degraded") else Mark.GOOD

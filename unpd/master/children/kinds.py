@@ -408,6 +408,7 @@ def wanted_children(deployment: Deployment) -> Wanted:
     """The children and limits that the configuration of ``deployment`` wants."""
     config = deployment.config
     limits = Limits(
+        lame_duck_s=config.daemon.lame_duck_s,
         grace_s=config.daemon.grace_s,
         reload_grace_s=config.daemon.reload_grace_s,
         start_timeout_s=config.daemon.start_timeout_s,

@@ -2,10 +2,10 @@
 sd_notify(3), in the order of the events.
 
 READY comes once every service has a ready worker. RELOADING and READY come around a
-reload, with READY before the answer to the control request. STOPPING comes at a stop.
-While any of these lasts, the daemon asks for more time. STATUS comes whenever it
-changes, and WATCHDOG while :class:`unpd.master.systemd.watchdog.Watchdog` has no
-complaint.
+reload, with READY before the answer to the control request. STOPPING comes when the
+daemon becomes lame, and at the stop. While any of these lasts, the daemon asks for more
+time. STATUS comes whenever it changes, and WATCHDOG while
+:class:`unpd.master.systemd.watchdog.Watchdog` has no complaint.
 
 Called by the shell; calls :class:`unpd.master.systemd.offers.Offers`.
 """
@@ -19,7 +19,7 @@ from unpd.master.runtime import Runtime
 from unpd.master.status import summary
 from unpd.master.systemd.offers import Offers
 from unpd.master.systemd.watchdog import Watchdog
-from unpd.names import MasterPhase
+from unpd.names import ENDING_PHASES, MasterPhase
 
 MORE_TIME_S = 10
 """How much more time, from now on, each sweep of a start, reload or stop asks for. The
@@ -52,7 +52,7 @@ class Announcer:
         if self._offers.notify is None or before is state.phase:
             return
         # A reload that was requested during the start begins in the step that ends it.
-        if state.phase is MasterPhase.STOPPING:
+        if state.phase in ENDING_PHASES:
             self._announce(state, "STOPPING=1", _more_time())
         elif state.phase is MasterPhase.RUNNING or before is MasterPhase.STARTING:
             self._announce(state, "READY=1")

@@ -22,7 +22,7 @@ from unpd.metrics.page.wording import (
     span,
     time_of_day,
 )
-from unpd.names import MasterPhase
+from unpd.names import UNREADY_PHASES, MasterPhase
 from unpd.wording import counted, live_change_text
 
 Values = Mapping[str, Any]
@@ -35,6 +35,7 @@ WORDS = (
     ("iterative", "A child that serves one connection after the other, of one service."),
     ("dispatcher, launcher", "Children that start a process or a program for each connection."),
     ("exporter", "The child that serves this page."),
+    ("lame", "The daemon serves as before, and will stop soon."),
     ("draining", "It takes no new connection and waits for the end of the open ones."),
     ("sessions only", "The child has ended, and processes that it started serve on."),
     ("slot", "The place of a child; if a child dies, another one takes its place."),
@@ -67,7 +68,7 @@ def state_words(values: Values) -> str:
     if not values["answering"]:
         return "the main process does not answer"
     phase = values["phase"]
-    if phase in (MasterPhase.STARTING, MasterPhase.STOPPING):
+    if phase in UNREADY_PHASES:
         return str(phase)
     words = "not ready" if values["not_ready"] else "ready"
     if values["faults"]:

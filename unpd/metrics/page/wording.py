@@ -17,6 +17,7 @@ _TEXTS: Mapping[str, str] = MappingProxyType(
     {
         "master.started": "unpd {version} started as pid {pid}, user {user}",
         "master.ready": "every service has a ready worker",
+        "master.lame": "unpd serves on for {lame_duck_s} s and then stops",
         "master.stopping": "unpd stops{at_once}",
         "child.reaped": "{child}, pid {pid}: {ended}, {lost} lost",
         "reload.proving": "the new configuration is valid, generation {generation} starts",

@@ -205,6 +205,14 @@ def test_nothing_is_found_where_all_is_well(facts: MakeFacts) -> None:
             "TimeoutStopSec",
             "5 s, daemon.grace_s 10, Type=simple",
         ),
+        (
+            "stop",
+            "[daemon]\nlame_duck_s = 4\n" + ECHO,
+            {},
+            {"unit": replace(UNIT, type="simple", stop_s=15.0)},
+            "TimeoutStopSec",
+            "15 s, daemon.lame_duck_s 4, daemon.grace_s 10, Type=simple",
+        ),
         ("stop", ECHO, {}, {"unit": replace(UNIT, stop_s=1.0)}, "TimeoutStopSec", "1 s"),
         (
             "kill_mode",
@@ -353,6 +361,12 @@ def test_a_fault_is_found_with_its_figure_and_its_remedy(  # noqa: PLR0917 - a r
         ),
         ("stop", "[daemon]\ngrace_s = 600\n" + ECHO, {}, {}),
         ("stop", ECHO, {}, {"unit": replace(UNIT, type="simple")}),
+        (
+            "stop",
+            "[daemon]\nlame_duck_s = 4\n" + ECHO,
+            {},
+            {"unit": replace(UNIT, type="simple", stop_s=19.0)},
+        ),
         ("writable", ECHO, {}, {"entries": (FILE, DIRECTORY, STICKY)}),
         ("writable", ECHO, {}, {"entries": (replace(FILE, mode=stat.S_IFREG | 0o664),)}),
         (
