@@ -30,9 +30,9 @@ def files() -> dict[str, str]:
 
 def changed(text: str, changes: Mapping[str, str]) -> str:
     """Return ``text`` with other words. AssertionError if it lacks one of the old ones,
-    as it does when the README has changed.
+    as it does when the documentation has changed.
     """
     for old, new in changes.items():
-        assert old in text, f"the README says {old!r} no more"
+        assert old in text, f"the documentation says {old!r} no more"
         text = text.replace(old, new)
     return text

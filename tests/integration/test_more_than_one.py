@@ -1,0 +1,269 @@
+"""More than one machine: HAProxy before three unpd, with the configurations of unpd(8).
+One is drained, one killed and one upgraded under load; limits and denials hold for each
+instance alone, unless something before them counts.
+"""
+
+import contextlib
+import ipaddress
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from signal import SIGKILL, SIGTERM
+from socket import socket
+
+import pytest
+
+from tests.support import clients, faults, loads
+from tests.support.balanced import (
+    CLIENT,
+    FRONT,
+    HOSTS,
+    PAGE,
+    PATIENCE_S,
+    SUSPECT,
+    Site,
+    commands,
+    orders,
+    own_address,
+    run_there,
+    site,
+    speaks,
+)
+from tests.support.launch import Launch
+from tests.support.load_generator import OUTCOMES
+from tests.support.loads import RunningLoad, cut_off
+from tests.support.manual import example
+from tests.support.operating import ask
+from tests.support.waiting import holds, until
+
+
+def needs_machines(test: Callable[..., None]) -> Callable[..., None]:
+    """Mark a test that has HAProxy before namespaces."""
+    marks = (pytest.mark.slow, faults.requires_root, faults.requires_namespaces())
+    for mark in (*marks, faults.requires_tool("haproxy")):
+        test = mark(test)
+    return test
+
+
+RATE, CONCURRENCY = 150, 16
+LIMIT = 100
+"""The manual's connections of a source."""
+DRAIN, READY, DENY, SHOW = orders()
+
+
+@contextlib.contextmanager
+def loaded(made: Site) -> Iterator[RunningLoad]:
+    """Short connections all the time."""
+    with contextlib.ExitStack() as stack:
+        with made.net.clients.entered():
+            load = stack.enter_context(loads.running(FRONT, rate=RATE, concurrency=CONCURRENCY))
+        yield load
+
+
+@contextlib.contextmanager
+def held(made: Site, count: int, source: str = CLIENT) -> Iterator[list[socket]]:
+    """Long connections, each of which is served."""
+    with contextlib.ExitStack() as stack:
+        socks = [stack.enter_context(made.connect(source)) for _ in range(count)]
+        assert all(speaks(sock) for sock in socks)
+        yield socks
+
+
+def end(socks: list[socket]) -> None:
+    """Close connections. HAProxy counts one that the server alone has ended, so that
+    the machine would not be the one with the fewest.
+    """
+    for sock in socks:
+        sock.close()
+
+
+def failures(load: RunningLoad) -> int:
+    """How many short connections were not served to their end."""
+    return sum(load.count(outcome) for outcome in OUTCOMES if outcome != "ok")
+
+
+@needs_machines
+def test_nobody_is_refused_who_was_not_with_the_killed_one(launch: Launch, tmp_path: Path) -> None:
+    """One machine is drained, one killed, one upgraded, under short and long
+    connections: only those with the killed one are lost.
+    """
+    with (
+        site(launch, tmp_path) as made,
+        loaded(made) as load,
+        held(made, 12) as socks,
+    ):
+        of = {
+            name: [sock for sock in socks if own_address(sock) in made.started(name)]
+            for name in HOSTS
+        }
+        assert all(of.values()), of
+        load.more(RATE)
+        drain_and_return(made, load, of["one"])
+        assert failures(load) == 0
+
+        lost = kill_and_return(made, load, of)
+        assert lost <= CONCURRENCY
+
+        upgrade(made, load, of["three"])
+        assert failures(load) == lost
+        result = load.stop()
+        result.assert_clean(at_least=5 * RATE, allow=cut_off(CONCURRENCY))
+
+
+def drain_and_return(made: Site, load: RunningLoad, socks: list[socket]) -> None:
+    """Take the first machine out as the manual does, and in again. Its long connections
+    go on until they end themselves.
+    """
+    unpd = made.unpds["one"]
+    made.balancer.perform(DRAIN)
+    made.balancer.becomes("one", "DRAIN")
+    load.more(CONCURRENCY)  # those that were on their way
+    before = made.started("one")
+    load.more(2 * RATE)
+    assert made.started("one") == before
+    assert all(speaks(sock) for sock in socks)
+    end(socks)
+    for command in commands("unpd"):
+        done = unpd.run(*command, "--control", str(unpd.control))
+        assert done.returncode == 0, done.stderr
+        load.more(1)
+    made.balancer.perform(READY)
+    made.balancer.becomes("one", "UP")
+    until(lambda: made.started("one") > before, PATIENCE_S, "clients on the first machine")
+
+
+def kill_and_return(made: Site, load: RunningLoad, of: dict[str, list[socket]]) -> int:
+    """Kill the second machine's daemon, and start it again. Return how many short
+    connections were lost with it.
+    """
+    unpd = made.unpds["two"]
+    unpd.expect_exit(-SIGKILL)
+    assert unpd.stop(SIGKILL) == -SIGKILL
+    made.balancer.becomes("two", "DOWN")
+    load.more(2 * RATE)
+    lost = failures(load)
+    assert not any(speaks(sock) for sock in of["two"])
+    end(of["two"])
+    assert all(speaks(sock) for sock in of["three"])
+    made.start("two")
+    made.balancer.becomes("two", "UP")
+    until(lambda: made.started("two"), PATIENCE_S, "clients on the second machine")
+    assert failures(load) == lost
+    return lost
+
+
+def upgrade(made: Site, load: RunningLoad, socks: list[socket]) -> None:
+    """Stop the third machine's daemon, and start it again. HAProxy notices before the
+    listeners close, and each long connection ends with a FIN.
+    """
+    unpd = made.unpds["three"]
+    unpd.signal(SIGTERM)
+    unpd.wait_event("master.lame")
+    made.balancer.becomes("three", "DOWN")
+    load.more(CONCURRENCY)
+    taken = made.started("three")
+    assert all(speaks(sock) for sock in socks)
+    assert not unpd.log_events("master.stopping")
+    assert [clients.read_all(sock) for sock in socks] == [b""] * len(socks)
+    end(socks)
+    assert unpd.wait_exit() == 0
+    assert made.started("three") == taken, "a client came after HAProxy had noticed"
+    assert not unpd.log_events("worker.drain_timed_out")
+    made.start("three")
+    made.balancer.becomes("three", "UP")
+    until(lambda: made.started("three"), PATIENCE_S, "clients on the third machine")
+    load.more(RATE)
+
+
+@needs_machines
+def test_limits_see_the_real_client_and_hold_for_each_instance(
+    launch: Launch, tmp_path: Path
+) -> None:
+    """A source that has all its connections on the only machine is refused there, while
+    another one, through the same HAProxy, is served. A second machine knows nothing of
+    these connections, nor of a denial.
+    """
+    with site(launch, tmp_path) as made:
+        for name in ("two", "three"):
+            made.balancer.turn(name, "maint")
+        with held(made, LIMIT, SUSPECT):
+            assert not made.serves(SUSPECT)
+            line = made.unpds["one"].wait_event("connection.refused", reason="max_per_source")
+            assert line.fields["peer"] == SUSPECT
+            assert made.serves(CLIENT)
+            made.balancer.turn("two", "ready")
+            assert made.serves(SUSPECT)
+        made.balancer.turn("two", "maint")
+        ask(made.unpds["one"].control, verb="deny", network=SUSPECT)
+        until(lambda: not made.serves(SUSPECT), PATIENCE_S, "the denial to hold")
+        made.balancer.turn("two", "ready")
+        made.balancer.turn("one", "maint")
+        assert made.serves(SUSPECT)
+
+
+@needs_machines
+def test_haproxy_limits_and_denies_for_all_instances(launch: Launch, tmp_path: Path) -> None:
+    """Its table counts the connections of a source to all machines together, and what
+    its list denies reaches none of them.
+    """
+    with site(launch, tmp_path, example(PAGE, "    stick-table")) as made:
+        with held(made, LIMIT, SUSPECT):
+            assert not made.serves(SUSPECT)
+            assert made.serves(CLIENT)
+            shown = made.balancer.perform(SHOW)
+            assert f"{SUSPECT} " in shown
+            assert f"conn_cur={LIMIT}" in shown
+            assert all(len(made.started(name)) < LIMIT for name in HOSTS)
+            assert not any(unpd.log_events("connection.refused") for unpd in made.unpds.values())
+        until(lambda: made.serves(SUSPECT), PATIENCE_S, "the places of connections that ended")
+        made.balancer.perform(DENY)
+        assert not made.serves(SUSPECT)
+        assert made.serves(CLIENT)
+
+
+@needs_machines
+@faults.requires_tool("nft")
+def test_nftables_drops_before_every_instance(launch: Launch, tmp_path: Path) -> None:
+    """A network in the set reaches nobody, also over connections that are open, which
+    go on when it is taken out.
+    """
+    with site(launch, tmp_path) as made, held(made, 1, SUSPECT) as socks:
+        balancer = made.net.balancer
+        run_there(balancer, "nft", "-f", "-", data=example(PAGE, "table inet"))
+        assert made.serves(SUSPECT)
+        (command,) = commands("nft")
+        run_there(balancer, "nft", *command)
+        with pytest.raises(TimeoutError):
+            made.connect(SUSPECT, timeout_s=1.0).close()
+        socks[0].sendall(b"late")
+        socks[0].setblocking(False)
+        holds(lambda: not _has_come(socks[0]), 0.5, "no answer")
+        assert made.serves(CLIENT)
+        run_there(balancer, "nft", "flush", "set", "inet", "unpd", "denied4")
+        socks[0].settimeout(PATIENCE_S)
+        assert clients.read_exactly(socks[0], 4) == b"late"
+        assert made.serves(SUSPECT)
+
+
+def _has_come(sock: socket) -> bool:
+    try:
+        return bool(sock.recv(1))
+    except BlockingIOError:
+        return False
+
+
+def test_the_policy_for_kubernetes_has_its_form() -> None:
+    """It selects the pods of unpd, and lets in every address but those that it
+    names.
+    """
+    policy = json.loads(example(PAGE, "{"))
+    assert (policy["apiVersion"], policy["kind"]) == ("networking.k8s.io/v1", "NetworkPolicy")
+    assert policy["spec"]["podSelector"]["matchLabels"] == {"app.kubernetes.io/name": "unpd"}
+    assert policy["spec"]["policyTypes"] == ["Ingress"]
+    (rule,) = policy["spec"]["ingress"]
+    blocks = [source["ipBlock"] for source in rule["from"]]
+    networks = [ipaddress.ip_network(block["cidr"]) for block in blocks]
+    assert [network.prefixlen for network in networks] == [0, 0]
+    assert {network.version for network in networks} == {4, 6}
+    excepted = [ipaddress.ip_network(network) for network in blocks[0]["except"]]
+    assert {network.version for network in excepted} == {networks[0].version}

@@ -1,0 +1,234 @@
+"""Three unpd behind HAProxy, each in a network namespace with the addresses of the
+section MORE THAN ONE MACHINE of unpd(8), whose configurations run as they stand there.
+
+The tests of that section use it.
+"""
+
+import contextlib
+import csv
+import os
+import re
+import socket
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from signal import SIGINT
+from types import MappingProxyType
+
+from tests.support import ROOT, clients
+from tests.support.daemon import Unpd
+from tests.support.documented import changed
+from tests.support.faults import Namespace, find_tool, namespace
+from tests.support.launch import Launch
+from tests.support.manual import example
+from tests.support.waiting import until
+
+PAGE = "unpd.8"
+BALANCER = "10.0.0.10"
+HOSTS: Mapping[str, str] = MappingProxyType(
+    {"one": "10.0.0.11", "two": "10.0.0.12", "three": "10.0.0.13"}
+)
+"""The machines of unpd, by their names in HAProxy."""
+FRONT = ("198.51.100.254", 7)
+"""Where clients reach HAProxy."""
+CLIENT, SUSPECT = "198.51.100.1", "192.0.2.7"
+"""Two clients. SUSPECT is the one that the manual denies."""
+CONNECTIONS = "\n[log]\nconnections = true\n"
+PATIENCE_S = 20.0
+CLIENTS = 1000
+"""HAProxy's limit: it takes two descriptors for each, and a test may not have many."""
+
+SECTION = (
+    (ROOT / "packaging/man" / PAGE)
+    .read_text()
+    .split(".Sh MORE THAN ONE MACHINE\n", 1)[1]
+    .split("\n.Sh ", 1)[0]
+)
+_FOR_HAPROXY = re.compile(r"^# echo '(.*)' \| socat - /run/haproxy/admin\.sock$", re.MULTILINE)
+
+
+def orders() -> list[str]:
+    """Return what the manual tells HAProxy, in its order."""
+    return _FOR_HAPROXY.findall(SECTION)
+
+
+def commands(program: str) -> list[list[str]]:
+    """Return the arguments of each command of a program in the section, split at
+    spaces; what stands in quotes is one.
+    """
+    lines = re.findall(rf"^# {program} (.*)$", SECTION, re.MULTILINE)
+    return [
+        [quoted or plain for quoted, plain in re.findall(r"'([^']*)'|(\S+)", line)]
+        for line in lines
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Machines:
+    """The namespaces. ``clients`` has the addresses CLIENT and SUSPECT."""
+
+    balancer: Namespace
+    clients: Namespace
+    hosts: Mapping[str, Namespace]
+
+
+@contextlib.contextmanager
+def machines() -> Iterator[Machines]:
+    """Make the namespaces, each with a wire to the load balancer's."""
+    with contextlib.ExitStack() as stack:
+        balancer, outside = (stack.enter_context(namespace()) for _ in range(2))
+        hosts = {name: stack.enter_context(namespace()) for name in HOSTS}
+        for name, host in HOSTS.items():
+            _join(balancer, hosts[name], name)
+            balancer.ip("address", "add", BALANCER, "peer", host, "dev", name)
+            hosts[name].ip("address", "add", host, "peer", BALANCER, "dev", "wire")
+        _join(balancer, outside, "outside")
+        for client in (CLIENT, SUSPECT):
+            network = client.rpartition(".")[0]
+            balancer.ip("address", "add", f"{network}.254/24", "dev", "outside")
+            outside.ip("address", "add", f"{client}/24", "dev", "wire")
+        yield Machines(balancer, outside, hosts)
+
+
+def _join(one: Namespace, other: Namespace, name: str) -> None:
+    one.ip("link", "add", name, "type", "veth", "peer", "name", "wire", "netns", other.name)
+    one.ip("link", "set", name, "up")
+    other.ip("link", "set", "wire", "up")
+
+
+class Balancer:
+    """A running HAProxy with the configuration of the manual, and ``more`` lines at its
+    end. AssertionError if HAProxy has a complaint about it.
+    """
+
+    def __init__(self, where: Namespace, directory: Path, more: str) -> None:
+        self.control, self.denied = directory / "admin.sock", directory / "denied.lst"
+        self.denied.touch()
+        config = directory / "haproxy.cfg"
+        text = changed(example(PAGE, "global"), {"maxconn 20000": f"maxconn {CLIENTS}"})
+        config.write_text(self.placed(text + more))
+        command = [*where.prefix, find_tool("haproxy") or "haproxy", "-f", str(config)]
+        checked = subprocess.run([*command, "-c"], capture_output=True, text=True, check=False)
+        said = checked.stdout + checked.stderr
+        assert checked.returncode == 0, said
+        assert "[WARNING]" not in said, said
+        self._process = subprocess.Popen([*command, "-db"], stdin=subprocess.DEVNULL)
+        until(self.control.exists, PATIENCE_S, "HAProxy")
+
+    def placed(self, text: str) -> str:
+        """Return a text of the manual with the places of this HAProxy's files."""
+        places = {
+            "/run/haproxy/admin.sock": str(self.control),
+            "/etc/haproxy/denied.lst": str(self.denied),
+        }
+        return changed(text, {old: new for old, new in places.items() if old in text})
+
+    def perform(self, order: str) -> str:
+        """Have HAProxy perform a command of its management; return what it says."""
+        with clients.connect(str(self.control)) as sock:
+            sock.sendall(f"{self.placed(order)}\n".encode())
+            return clients.read_all(sock).decode()
+
+    def turn(self, name: str, state: str) -> None:
+        """Put a machine into a state, maint or ready, and wait for that."""
+        self.perform(f"set server unpd/{name} state {state}")
+        self.becomes(name, {"maint": "MAINT", "ready": "UP"}[state])
+
+    def becomes(self, name: str, status: str) -> None:
+        """Wait until HAProxy calls a machine UP, DOWN, DRAIN or MAINT."""
+        until(
+            lambda: self._statuses()[name] == status,
+            PATIENCE_S,
+            lambda: f"{name} to be {status}: {self._statuses()}",
+        )
+
+    def _statuses(self) -> dict[str, str]:
+        rows = csv.DictReader(self.perform("show stat").lstrip("# ").splitlines())
+        return {row["svname"]: row["status"] for row in rows}
+
+    def end(self) -> None:
+        """End it."""
+        self._process.terminate()
+        self._process.wait(PATIENCE_S)
+
+
+class Site:
+    """The whole. ``unpds``: the daemon of each machine. ``balancer`` starts after
+    them.
+    """
+
+    balancer: Balancer
+
+    def __init__(self, launch: Launch, net: Machines) -> None:
+        self.net = net
+        self._launch = launch
+        self.unpds: dict[str, Unpd] = {}
+        for name in HOSTS:
+            self.start(name)
+
+    def start(self, name: str) -> None:
+        """Start unpd on a machine, and wait until it is ready."""
+        text = changed(example(PAGE, "[daemon]\nlame"), {HOSTS["one"]: HOSTS[name]})
+        self.unpds[name] = self._launch(text + CONNECTIONS, prefix=self.net.hosts[name].prefix)
+
+    def connect(self, source: str = CLIENT, *, timeout_s: float = 10.0) -> socket.socket:
+        """Connect a client through HAProxy."""
+        with self.net.clients.entered():
+            return clients.connect(FRONT, source=source, timeout_s=timeout_s)
+
+    def serves(self, source: str = CLIENT) -> bool:
+        """Whether a new client is served, rather than refused."""
+        try:
+            with self.connect(source) as sock:
+                return speaks(sock)
+        except ConnectionError:
+            return False
+
+    def started(self, name: str) -> set[str]:
+        """The clients that a machine's daemon, as it runs now, has let in."""
+        lines = self.unpds[name].log_events("connection.started", service="echo")
+        return {line.fields["peer"] for line in lines}
+
+
+def speaks(sock: socket.socket) -> bool:
+    """Whether a byte comes back on a connection."""
+    try:
+        sock.sendall(b"x")
+        return clients.read_exactly(sock, 1) == b"x"
+    except ConnectionError:
+        return False
+
+
+def own_address(sock: socket.socket) -> str:
+    """The address of a client, as a log has it."""
+    host, port = sock.getsockname()[:2]
+    return f"{host}:{port}"
+
+
+@contextlib.contextmanager
+def site(launch: Launch, directory: Path, more: str = "") -> Iterator[Site]:
+    """Start three unpd, and HAProxy with ``more`` lines in its front end. The daemons
+    end after the test.
+    """
+    with machines() as net, contextlib.ExitStack() as stack:
+        made = Site(launch, net)
+        made.balancer = Balancer(net.balancer, directory, more)
+        stack.callback(made.balancer.end)
+        for name in HOSTS:
+            made.balancer.becomes(name, "UP")
+        yield made
+        for unpd in made.unpds.values():
+            unpd.stop(SIGINT)  # without its lame time
+
+
+def run_there(where: Namespace, *command: str, data: str = "") -> None:
+    """Run a command in a namespace. CalledProcessError if it fails."""
+    program = find_tool(command[0]) or command[0]
+    subprocess.run(
+        [*where.prefix, program, *command[1:]],
+        input=data,
+        text=True,
+        check=True,
+        env={"PATH": os.environ["PATH"], "LC_ALL": "C"},
+    )
