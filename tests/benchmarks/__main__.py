@@ -12,9 +12,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType, MappingProxyType
 
-from tests.benchmarks import access, daemon, machine, network, report, slow_scrapes, targets
+from tests.benchmarks import (
+    access,
+    balancing,
+    daemon,
+    machine,
+    network,
+    report,
+    slow_scrapes,
+    targets,
+)
 from tests.benchmarks.build import PLACES, build
-from tests.benchmarks.figures import ACCESS, DAEMON, OWN, Sample
+from tests.benchmarks.figures import ACCESS, BALANCED, DAEMON, OWN, Sample
 from tests.benchmarks.proof import prove
 from tests.benchmarks.quiet import Quiet
 from tests.benchmarks.rounds import Plan, run_rows
@@ -50,9 +59,10 @@ OWN_ROWS: Mapping[str, tuple[str, Callable[[int], Sample]]] = MappingProxyType(
     {
         DAEMON: ("the daemon's own figures", _round_of_daemon),
         ACCESS: ("access rules and limits", access.round_of_access),
+        BALANCED: ("behind HAProxy", balancing.round_of_balanced),
     }
 )
-"""The rows without a generator: what is printed, and one round of so many tries."""
+"""The rows without a peer: what is printed, and one round of so many tries."""
 
 
 def main() -> int:
@@ -110,7 +120,8 @@ def _measure(
 ) -> report.Results:
     table = run_rows(plan, [row for row in EVERY if row.name in scope.rows], scope.servers)
     for number, (name, (title, one_round)) in enumerate(OWN_ROWS.items()):
-        if name in scope.rows:
+        # A quick run need not have HAProxy.
+        if name in scope.rows and not (quick and name == BALANCED):
             print(title, flush=True)
             plan.quiet.share(len(OWN_ROWS) - number)
             measure = functools.partial(one_round, QUICK_TRIES if quick else TRIES)

@@ -5,7 +5,7 @@ configuration files of unpd and xinetd, and the lines of a character generator.
 import getpass
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -170,17 +170,39 @@ global
     nbthread 1
     tune.bufsize 524288
     maxconn 4000
+{_HAPROXY_DEFAULTS}
+listen relay
+    bind 127.0.0.1:{place.own} backlog 4096
+    server target 127.0.0.1:{place.target}
+"""
 
+
+_HAPROXY_DEFAULTS = """
 defaults
     mode tcp
     timeout connect 5s
     timeout client 600s
     timeout server 600s
-
-listen relay
-    bind 127.0.0.1:{place.own} backlog 4096
-    server target 127.0.0.1:{place.target}
 """
+
+
+def balancer_config(place: Place, targets: Sequence[int]) -> str:
+    """Return a configuration of HAProxy with one thread before several unpd, as unpd(8)
+    has it: it tells them the clients, and each client goes to the one with the fewest.
+    """
+    servers = "".join(
+        f"    server unpd{number} 127.0.0.1:{target} send-proxy-v2\n"
+        for number, target in enumerate(targets, 1)
+    )
+    return f"""
+global
+    nbthread 1
+    maxconn 4000
+{_HAPROXY_DEFAULTS}
+listen balanced
+    bind 127.0.0.1:{place.own} backlog 4096
+    balance leastconn
+{servers}"""
 
 
 def xinetd_config(place: Place, program: Path) -> str:

@@ -121,7 +121,8 @@ Table = dict[str, dict[str, Cell]]
 
 DAEMON = "daemon"
 ACCESS = "access"
-OWN = (DAEMON, ACCESS)
-"""Two rows without a generator: the daemon's own figures, and the times of its access
-rules and limits.
+BALANCED = "balanced"
+OWN = (DAEMON, ACCESS, BALANCED)
+"""Three rows without a peer: the daemon's own figures, the times of its access rules
+and limits, and its rates behind a load balancer.
 """

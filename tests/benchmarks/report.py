@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tests.benchmarks.access import ENTRIES, HELD, SESSIONS, WORKERS
+from tests.benchmarks.balancing import BYTES, CONNECTIONS, INSTANCES
 from tests.benchmarks.build import Places
-from tests.benchmarks.figures import ACCESS, DAEMON, Cell, Figure, Table, figure
+from tests.benchmarks.figures import ACCESS, BALANCED, DAEMON, Cell, Figure, Table, figure
 from tests.benchmarks.rows import EVERY, IDLE, Row
 from tests.benchmarks.servers import KINDS, UNPD
 from tests.benchmarks.slow_scrapes import SLOW
@@ -42,7 +43,22 @@ ACCESS_TITLES = {
     "list_ms": f"processor time of `unpd check` for a list of {ENTRIES:,} entries, ms",
     "killed_ms": f"`kill -9` of a worker to the next session of its {HELD} clients' source, ms",
 }
-OWN_TITLES = {DAEMON: ("The daemon", DAEMON_TITLES), ACCESS: ("Access", ACCESS_TITLES)}
+BALANCED_TITLES = {
+    f"{name}_{instances}": f"{what} per s, {where}"
+    for name, what in (
+        ("trips", f"round trips of {BYTES} bytes on {CONNECTIONS} connections"),
+        ("visits", f"connections with one each, {CONNECTIONS} at a time"),
+    )
+    for instances, where in (
+        ("direct", "without HAProxy"),
+        *((str(count), f"through HAProxy to {count} unpd") for count in INSTANCES),
+    )
+}
+OWN_TITLES = {
+    DAEMON: ("The daemon", DAEMON_TITLES),
+    ACCESS: ("Access", ACCESS_TITLES),
+    BALANCED: ("Behind HAProxy, all on the same two processors", BALANCED_TITLES),
+}
 
 LIMITED = 0.93
 """A generator that is busier than this limits the rate."""

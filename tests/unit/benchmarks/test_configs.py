@@ -12,6 +12,7 @@ from tests.benchmarks.configs import (
     XINETD_LINES,
     Place,
     Service,
+    balancer_config,
     changed,
     haproxy_config,
     unpd_config,
@@ -115,3 +116,11 @@ def test_the_lines_are_those_of_the_rfc() -> None:
     assert lines() == CHARGEN_LINES
     assert len(XINETD_LINES) == len(CHARGEN_LINES) == PERIOD_BYTES
     assert len(set(XINETD_LINES.split(b"\r\n"))) == 94
+
+
+def test_haproxy_tells_each_unpd_its_clients(tmp_path: Path) -> None:
+    """In the row with several of them."""
+    text = balancer_config(place(Service.ECHO, tmp_path), [1001, 1002])
+    assert f"bind 127.0.0.1:{OWN} " in text
+    for number, target in ((1, 1001), (2, 1002)):
+        assert f"server unpd{number} 127.0.0.1:{target} send-proxy-v2\n" in text
