@@ -15,6 +15,8 @@
 #                   needs root, mmdebstrap, systemd-container
 #   make deb, make rpm
 #                   build a package in dist/, with SHA256SUMS (packaging/README.md)
+#   make image      builds the container image in dist/ (packaging/README.md); needs root
+#   make test-image tests the image with podman, in 4 minutes; needs root
 #   make manual     renews the tables of the manual from those of the program
 #   make dashboard  renews the dashboard for Grafana from the metrics of the program
 #   make clean      removes .venv and the caches
@@ -30,7 +32,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DELETE_ON_ERROR:
 .PHONY: help run test test-slow test-full check test-packaging bench bench-quick deb rpm \
-	manual dashboard clean
+	image test-image manual dashboard clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//; p' $(firstword $(MAKEFILE_LIST))
@@ -56,12 +58,18 @@ test-packaging: $(VENV)/tests.stamp
 	@$(MAKE) --no-print-directory deb ARGS=
 	@$(BIN)/python -m pytest -m packaging -o timeout=600 tests/packaging $(ARGS)
 
+# As above.
+test-image: $(VENV)/tests.stamp
+	@packaging/install check-image
+	@$(MAKE) --no-print-directory image ARGS=
+	@$(BIN)/python -m pytest -m packaging -o timeout=600 tests/image $(ARGS)
+
 check: $(VENV)/checks.stamp
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 	@$(BIN)/mypy packaging/build.py packaging/manual.py
-	@MYPYPATH=packaging $(BIN)/mypy packaging/dashboard.py packaging/grafana.py
+	@MYPYPATH=packaging $(BIN)/mypy packaging/dashboard.py packaging/grafana.py packaging/image.py
 	@$(BIN)/lint-imports
 
 # The Debian packages come first, because the virtual environment may need their Python.
@@ -78,6 +86,10 @@ bench-quick:
 deb rpm: $(VENV)/bin/python
 	@packaging/install build
 	@$(BIN)/python packaging/build.py $@ $(ARGS)
+
+image: $(VENV)/bin/python
+	@packaging/install image
+	@$(BIN)/python packaging/image.py $(ARGS)
 
 manual: $(VENV)/runtime.stamp
 	@$(BIN)/python packaging/manual.py

@@ -1,0 +1,109 @@
+"""The archives of the image: what they hold, what they tell a container engine, and
+that a second build makes the same.
+"""
+
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.image.archive import Image, built
+from tests.support import ROOT
+from unpd import __version__
+
+pytestmark = pytest.mark.packaging
+
+LIMIT_BYTES = 80_000_000
+FOREIGN = {
+    "apk", "apt", "apt-get", "ash", "bash", "busybox", "dash", "debconf", "dpkg", "env",
+    "ldconfig", "login", "mount", "perl", "pip", "pip3", "sh", "su", "sudo", "tar",
+}  # fmt: skip
+"""Programs that an intruder would look for."""
+PROGRAMS = {"python3", "python3.11", "unpd"}
+WRITABLE = {"run/unpd", "tmp"}
+
+
+@pytest.mark.parametrize("form", ["docker", "oci"])
+def test_what_a_container_engine_is_told(form: str, request: pytest.FixtureRequest) -> None:
+    """Both archives name an ordinary user, the graceful signal, the command, the
+    version and the commit, and ports that need no privilege.
+    """
+    image: Image = request.getfixturevalue(form)
+    config = image.config["config"]
+    assert config["User"] == "65532:65532"
+    assert config["StopSignal"] == "SIGTERM"
+    assert (config["Entrypoint"], config["Cmd"]) == (["unpd"], ["run"])
+    assert set(config["ExposedPorts"]) == {"10007/tcp", "10013/tcp", "9867/tcp"}
+    labels = {
+        name.removeprefix("org.opencontainers.image."): text
+        for name, text in config["Labels"].items()
+    }
+    assert (labels["title"], labels["version"]) == ("unpd", __version__)
+    assert labels["created"] == image.config["created"]
+    commit = labels["revision"].removesuffix("-dirty")
+    assert subprocess.run(["git", "cat-file", "-e", commit], cwd=ROOT, check=False).returncode == 0
+
+
+def test_the_health_check(docker: Image) -> None:
+    """The archive for docker and podman has one, which needs no shell."""
+    assert docker.config["config"]["Healthcheck"]["Test"] == ["CMD", "unpd", "status"]
+
+
+def test_both_archives_hold_the_same_files(docker: Image, oci: Image) -> None:
+    """Their only layer is the same."""
+    assert docker.layer == oci.layer
+
+
+def test_the_image_is_small(docker: Image) -> None:
+    """All files together have less than 80 MB."""
+    size = sum(entry.size for entry in docker.files.values())
+    print(f"the image has {size / 1e6:.1f} MB in {len(docker.files)} files")
+    assert size < LIMIT_BYTES
+
+
+def test_there_is_no_shell(docker: Image) -> None:
+    """Python and unpd are the only programs, and no file changes the user."""
+    files = {name for name, entry in docker.files.items() if not entry.isdir()}
+    assert not FOREIGN & {Path(name).name for name in files}
+    assert {Path(name).name for name in files if _is_program(name)} == PROGRAMS
+    assert not [
+        name for name, entry in docker.files.items() if entry.mode & (stat.S_ISUID | stat.S_ISGID)
+    ]
+
+
+def _is_program(name: str) -> bool:
+    return str(Path(name).parent) in ("bin", "sbin", "usr/bin", "usr/sbin", "usr/local/bin")
+
+
+def test_all_belongs_to_root(docker: Image) -> None:
+    """Other users can write to the directories that a container mounts anew, and to no
+    other file.
+    """
+    assert {(entry.uid, entry.gid) for entry in docker.files.values()} == {(0, 0)}
+    open_to_all = {
+        name
+        for name, entry in docker.files.items()
+        if entry.mode & stat.S_IWOTH and not entry.issym()
+    }
+    assert open_to_all == WRITABLE
+
+
+def test_the_packages_of_debian_are_on_record(docker: Image) -> None:
+    """Each of them has a record for scanners, and its licence."""
+    records = {name for name in docker.files if name.startswith("var/lib/dpkg/status.d/")}
+    assert "var/lib/dpkg/status.d/libc6" in records
+    assert "var/lib/dpkg/status.d/python3.11-minimal" in records
+    for name in records:
+        assert f"usr/share/doc/{Path(name).name}" in docker.files
+
+
+def test_two_builds_are_the_same(tmp_path: Path) -> None:
+    """A second build of the commit makes the same archives, byte by byte."""
+    subprocess.run(
+        [sys.executable, "packaging/image.py", "--output", str(tmp_path)], cwd=ROOT, check=True
+    )
+    for form in ("docker", "oci"):
+        first = built(form)
+        assert (tmp_path / first.name).read_bytes() == first.read_bytes(), form
