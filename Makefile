@@ -19,6 +19,8 @@
 #   make test-image tests the image with podman, in 4 minutes; needs root
 #   make manual     renews the tables of the manual from those of the program
 #   make dashboard  renews the dashboard for Grafana from the metrics of the program
+#   make prometheusrule
+#                   renews the PrometheusRule for Kubernetes from the alert rules
 #   make clean      removes .venv and the caches
 #
 # PYTHON=... chooses the interpreter. ARGS=... goes to pytest, to the benchmark, or to
@@ -32,7 +34,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DELETE_ON_ERROR:
 .PHONY: help run test test-slow test-full check test-packaging bench bench-quick deb rpm \
-	image test-image manual dashboard clean
+	image test-image manual dashboard prometheusrule clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//; p' $(firstword $(MAKEFILE_LIST))
@@ -68,7 +70,7 @@ check: $(VENV)/checks.stamp
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
-	@$(BIN)/mypy packaging/build.py packaging/manual.py
+	@$(BIN)/mypy packaging/build.py packaging/manual.py packaging/prometheusrule.py
 	@MYPYPATH=packaging $(BIN)/mypy packaging/dashboard.py packaging/grafana.py packaging/image.py
 	@$(BIN)/lint-imports
 
@@ -96,6 +98,9 @@ manual: $(VENV)/runtime.stamp
 
 dashboard: $(VENV)/runtime.stamp
 	@$(BIN)/python packaging/dashboard.py
+
+prometheusrule: $(VENV)/bin/python
+	@$(BIN)/python packaging/prometheusrule.py
 
 clean:
 	rm -rf $(VENV) build dist unp.trace .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
