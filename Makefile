@@ -13,6 +13,9 @@
 #   make test-packaging
 #                   tests the packages, and the deb in a booted Debian 12, in 3 minutes;
 #                   needs root, mmdebstrap, systemd-container
+#   make test-kubernetes
+#                   tests the image and the manifests on a cluster, in five minutes (the
+#                   first time fifteen); needs root (tests/kubernetes/README.md)
 #   make deb, make rpm
 #                   build a package in dist/, with SHA256SUMS (packaging/README.md)
 #   make image      builds the container image in dist/ (packaging/README.md); needs root
@@ -33,8 +36,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DELETE_ON_ERROR:
-.PHONY: help run test test-slow test-full check test-packaging bench bench-quick deb rpm \
-	image test-image manual dashboard prometheusrule clean
+.PHONY: help run test test-slow test-full check test-packaging test-image test-kubernetes \
+	bench bench-quick deb rpm image manual dashboard prometheusrule clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//; p' $(firstword $(MAKEFILE_LIST))
@@ -44,14 +47,14 @@ run: $(VENV)/runtime.stamp
 
 test: $(VENV)/tests.stamp
 	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal \
-		-m "not slow and not full and not benchmarks and not packaging" $(ARGS)
+		-m "not slow and not full and not benchmarks and not packaging and not kubernetes" $(ARGS)
 
 test-slow: $(VENV)/tests.stamp
 	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal \
-		-m "slow and not full and not benchmarks and not packaging" -o timeout=600 $(ARGS)
+		-m "slow and not full and not benchmarks and not packaging and not kubernetes" -o timeout=600 $(ARGS)
 
 test-full: $(VENV)/tests.stamp
-	@UNPD_TEST_SCALE=1 $(BIN)/python -m pytest -m "not benchmarks and not packaging" \
+	@UNPD_TEST_SCALE=1 $(BIN)/python -m pytest -m "not benchmarks and not packaging and not kubernetes" \
 		-o timeout=1800 $(ARGS)
 
 # ARGS goes to pytest here, not to the build.
@@ -65,6 +68,11 @@ test-image: $(VENV)/tests.stamp
 	@packaging/install check-image
 	@$(MAKE) --no-print-directory image ARGS=
 	@$(BIN)/python -m pytest -m packaging -o timeout=600 tests/image $(ARGS)
+
+# As above.
+test-kubernetes: $(VENV)/tests.stamp
+	@$(MAKE) --no-print-directory image ARGS=
+	@tests/kubernetes/run $(BIN)/python $(ARGS)
 
 check: $(VENV)/checks.stamp
 	@$(BIN)/ruff check
