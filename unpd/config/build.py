@@ -251,6 +251,12 @@ def _service(
         "type": row.name if row else name,
         "options": _options(path, row, table, load),
     }
+    if row is not None and not row.port and "listen" not in table:
+        load.findings.error(
+            (*path, "listen"),
+            f"is missing: the type {quoted(row.name)} has no port of its own, and no port is"
+            ' looked up by the name of a service; write addresses, such as ["tcp://[::]:9200"]',
+        )
     service = _validate_known(
         path,
         ServiceConfig,

@@ -180,8 +180,8 @@ class HandOver:
 class ServiceType:
     """A row of the table of services.
 
-    ``rfc``: the number of its RFC, or None. ``port``: its well-known port; 0 to listen
-    on a free one unless the configuration names one. ``stream`` and
+    ``rfc``: the number of its RFC, or None. ``port``: its well-known port; 0 if it
+    has none, and the configuration has to name addresses. ``stream`` and
     ``datagram``: whether it serves streams and datagrams. ``options``: the model of the
     keys that only this type has. ``make``: makes the service from them, a
     :class:`StreamService`, a :class:`DatagramService` or both (but a redirect, which a

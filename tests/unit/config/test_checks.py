@@ -13,8 +13,15 @@ from unpd.config.host import Host
 from unpd.config.load import Loaded, loads
 from unpd.config.schema import DEFAULT_SESSIONS, MAX_SESSIONS
 from unpd.errors import ConfigError
+from unpd.services.table import SERVICES
 
 Accept = Callable[[str], Loaded]
+NEEDED = {
+    "exec": "command = ['/bin/cat']\n",
+    "python": "handler = 'unpd.testing:greet'\n",
+    "redirect": "to = ['tcp://127.0.0.1:9']\n",
+}
+"""What a service of a type needs beside its addresses."""
 Refuse = Callable[[str], list[str]]
 
 INCLUDES_IPV4 = "[::] includes IPv4; set ipv6_only = true in [services.daytime] or use another port"
@@ -249,15 +256,26 @@ def test_a_fault_of_the_limit_is_one_error(refuse: Refuse) -> None:
 
 
 def test_a_sensor_needs_a_port(accept: Accept) -> None:
-    """A free one, which is the default, is known to nobody."""
+    """A free one is known to nobody."""
     sentence = (
         "tcp://[::]:0 is another port after each start: name the port where this sensor waits,"
         " such as that of a protocol that no service speaks"
     )
-    assert accept("[services.sensor]\n").warnings == (
-        f"unpd.toml:1: services.sensor.listen: {sentence}",
+    assert accept("[services.sensor]\nlisten = ['tcp://[::]:0']\n").warnings == (
+        f"unpd.toml:2: services.sensor.listen: {sentence}",
     )
     assert accept("[services.sensor]\nlisten = ['tcp://[::]:23']\n").warnings == ()
+
+
+@pytest.mark.parametrize("name", [row.name for row in SERVICES.values() if not row.port])
+def test_a_type_without_a_port_needs_addresses(refuse: Refuse, name: str) -> None:
+    """A free port would offer a program to every host, where no client looks for it."""
+    text = f"[services.it]\ntype = '{name}'\n{NEEDED.get(name, '')}"
+    sentence = (
+        f'is missing: the type "{name}" has no port of its own, and no port is looked up by the'
+        ' name of a service; write addresses, such as ["tcp://[::]:9200"]'
+    )
+    assert refuse(text) == [f"unpd.toml:1: services.it.listen: {sentence}"]
 
 
 @pytest.mark.parametrize("address", ["udp://[::]:23", "unix:///run/s", "unixgram:///run/s"])
