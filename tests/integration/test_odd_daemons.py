@@ -66,7 +66,8 @@ def test_a_daemon_with_another_configuration_refuses(
     assert (ended.returncode, ended.stdout) == (1, b"")
     assert ended.stderr.decode().removeprefix("unpd: ").removeprefix("reload failed: ") == (
         f"the daemon on this control socket runs with the configuration {daemon.config_path}, not"
-        f" with {other}: name the daemon that you mean with --config FILE or --control PATH\n"
+        f" with {other}: name the other daemon with --config FILE, or this one with"
+        f" --control {daemon.control}\n"
     )
     assert status(daemon)["generation"] == 1
     assert not daemon.log_events("control.asked")

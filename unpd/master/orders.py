@@ -190,7 +190,7 @@ def carry_out(order: Order, control: ControlServer) -> None:
     if function is None:
         control.answer(number, ok=False, reason=f"this daemon cannot carry out {verb.name}")
         return
-    if reason := _other_daemon(order):
+    if reason := _other_daemon(order, control.path):
         control.answer(number, ok=False, reason=reason)
         return
     if verb.changes and not order.pending.request.arguments.get("dry_run"):
@@ -210,13 +210,15 @@ def carry_out(order: Order, control: ControlServer) -> None:
         control.answer(number, ok=True, **fields)
 
 
-def _other_daemon(order: Order) -> str:
-    """Say why the request is for another daemon; "" if it may be for this one."""
+def _other_daemon(order: Order, path: str) -> str:
+    """Say why the request is for another daemon than the one whose control socket is at
+    ``path``; "" if it may be for this one.
+    """
     asked, ours = order.pending.request.config, order.runtime.config_names
     if not asked or set(asked) & set(ours):
         return ""
     own = f"the configuration {ours[0]}" if ours else "the built-in default configuration"
     return (
-        f"the daemon on this control socket runs with {own}, not with {asked[0]}: name the daemon"
-        " that you mean with --config FILE or --control PATH"
+        f"the daemon on this control socket runs with {own}, not with {asked[0]}: name the other"
+        f" daemon with --config FILE, or this one with --control {path}"
     )

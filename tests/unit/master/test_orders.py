@@ -21,6 +21,7 @@ from unpd.master.runtime import Runtime
 
 NUMBER = 7
 OWN, REAL = "/etc/unpd/unpd.toml", "/srv/unpd/unpd.toml"
+CONTROL = "/run/unpd/control.sock"
 
 
 class Master:
@@ -31,6 +32,7 @@ class Master:
     def __init__(self) -> None:
         self.events: deque[ev.Event] = deque()
         self.config_names: tuple[str, ...] = (OWN, REAL)
+        self.path = CONTROL
         self.logged: list[dict[str, Any]] = []
         self.answers: list[dict[str, Any]] = []
         self.log = SimpleNamespace(
@@ -142,7 +144,7 @@ def test_a_request_for_another_daemon_is_refused(verb: str, own: tuple[str, ...]
     runs_with = f"the configuration {OWN}" if own else "the built-in default configuration"
     reason = (
         f"the daemon on this control socket runs with {runs_with}, not with /etc/unpd/other.toml:"
-        " name the daemon that you mean with --config FILE or --control PATH"
+        f" name the other daemon with --config FILE, or this one with --control {CONTROL}"
     )
     assert master.answers == [{"number": NUMBER, "ok": False, "reason": reason}]
     assert (list(master.events), master.logged) == ([], [])
