@@ -19,7 +19,7 @@ _PROGRAMS = 'a service of type "exec" has the key command'
 _FORWARDS = 'the type of the service is "redirect", with the key to'
 _ABSENT = "unpd has nothing like it"
 _ALLOW = 'the key is allow, a list such as ["192.0.2.0/24", "uid:alice"]'
-_DENY = "the key is deny, a list of the same forms as allow; what stands in both is refused"
+_DENY = "the key is deny, a list of the same forms as allow; what both match is refused"
 LIMIT = (
     "the key is max_connections of a service; that of a worker is max_connections_per_worker in"
     " [pools.NAME]"
@@ -54,9 +54,13 @@ XINETD: tuple[tuple[str, str], ...] = (
     ("per_source", "the key is max_per_source"),
     ("disable enabled", _SWITCH),
     (
-        "env passenv",
-        'a service of type "exec" has environment; else set Environment= in the unit',
+        "env",
+        (
+            'a service of type "exec" has environment, a table such as { LANG = "C.UTF-8" };'
+            " else set Environment= in the unit"
+        ),
     ),
+    ("passenv", 'the key is pass_environment of a service of type "exec", such as ["LANG"]'),
     ("flags", 'the keys are keepalive and ipv6_only; for SENSOR, type = "sensor"'),
     ("id", "the name of the service is that of its table: [services.NAME]"),
     ("include includedir", _INCLUDE),
@@ -71,8 +75,15 @@ XINETD: tuple[tuple[str, str], ...] = (
     ("protocol socket_type", _TRANSPORT),
     ("redirect", _FORWARDS),
     (
-        "rlimit_as rlimit_cpu rlimit_data rlimit_files rlimit_rss rlimit_stack",
-        'a service of type "exec" has limits; else set it in the unit of systemd: Limit...=',
+        "rlimit_as rlimit_cpu rlimit_files",
+        (
+            'a service of type "exec" has limits, with as_mb, cpu_s and nofile; else set it in the'
+            " unit of systemd: Limit...="
+        ),
+    ),
+    (
+        "rlimit_data rlimit_rss rlimit_stack",
+        f"{_ABSENT}: set it in the unit of systemd, for all programs together: Limit...=",
     ),
     ("server server_args", _PROGRAMS),
     ("v6only", "the key is ipv6_only"),

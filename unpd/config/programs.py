@@ -178,8 +178,13 @@ def _check_sockets(
             )
         return
     for key in limits_of(service, _ABOUT_PEERS):
+        mend = (
+            f"set it in [services.{service.name}] to what sets no limit"
+            if findings.is_inherited((*path, key))
+            else "remove this key"
+        )
         findings.error(
             (*path, key),
-            "the program itself takes the clients, so unpd sees none of them: with wait or keep,"
-            f" lift it in [services.{service.name}]",
+            "with wait or keep the program itself takes the clients, and unpd sees none of them:"
+            f" {mend}",
         )

@@ -184,10 +184,13 @@ def test_nobody_decides_about_clients_that_unpd_does_not_see(
     refuse: Refuse, line: str, way: str
 ) -> None:
     """Neither by a key of the service nor by one of [defaults]."""
-    sentence = "the program itself takes the clients, so unpd sees none of them"
-    for text in (f"{CAT}{way}\n{line}\n", f"[defaults]\n{line}\n{CAT}{way}\n"):
+    sentence = "with wait or keep the program itself takes the clients, and unpd sees none of them"
+    for text, mend in {
+        f"{CAT}{way}\n{line}\n": "remove this key",
+        f"[defaults]\n{line}\n{CAT}{way}\n": "set it in [services.x] to what sets no limit",
+    }.items():
         (refusal,) = refuse(text)
-        assert sentence in refusal
+        assert f": {sentence}: {mend}" in refusal
 
 
 def test_every_key_about_clients_is_decided_on() -> None:

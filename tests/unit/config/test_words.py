@@ -19,9 +19,7 @@ WORDS = {
     "interface": 'address and port stand in listen, such as listen = ["tcp://[::]:7"]',
     "disable": "a service is switched off by deleting its table",
     "only_from": 'the key is allow, a list such as ["192.0.2.0/24", "uid:alice"]',
-    "no_access": (
-        "the key is deny, a list of the same forms as allow; what stands in both is refused"
-    ),
+    "no_access": ("the key is deny, a list of the same forms as allow; what both match is refused"),
     "banner": (
         "the keys are banner_refused and banner_accepted, with the text itself and not the"
         " name of a file"
@@ -84,9 +82,14 @@ WORDS = {
     "session_timeout": 'did you mean "session_timeout_s"?',
     "keep_alive": 'did you mean "keepalive"?',
     "redirect": 'the type of the service is "redirect", with the key to',
-    "env": 'a service of type "exec" has environment; else set Environment= in the unit',
+    "env": (
+        'a service of type "exec" has environment, a table such as { LANG = "C.UTF-8" };'
+        " else set Environment= in the unit"
+    ),
+    "passenv": 'the key is pass_environment of a service of type "exec", such as ["LANG"]',
     "rlimit_as": (
-        'a service of type "exec" has limits; else set it in the unit of systemd: Limit...='
+        'a service of type "exec" has limits, with as_mb, cpu_s and nofile; else set it in the unit'
+        " of systemd: Limit...="
     ),
 }
 TEXTS = [
