@@ -199,7 +199,7 @@ def test_without_rich_one_sentence_says_how_to_install_it(tmp_path: Path) -> Non
         assert screen.process.wait(30) == 1
         assert screen.said.replace("\r\n", "\n") == (
             "unpd: the screen of unpd top needs the library rich: install it with pip install"
-            " 'unpd[top]', or use unpd top --plain, which needs none\n"
+            " rich, or use unpd top --plain, which needs none\n"
         )
 
 

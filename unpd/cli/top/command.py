@@ -46,7 +46,7 @@ def top(args: argparse.Namespace) -> int:
             raise
         raise UnpdError(
             "the screen of unpd top needs the library rich: install it with pip install"
-            " 'unpd[top]', or use unpd top --plain, which needs none"
+            " rich, or use unpd top --plain, which needs none"
         ) from None
     Screen(asker, View(wanted=args.filter)).run()
     return ExitCode.DONE
