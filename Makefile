@@ -11,8 +11,9 @@
 #   make bench-quick
 #                   measures unpd alone, in 40 seconds
 #   make test-packaging
-#                   tests the packages, and the deb in a booted Debian 12, in 3 minutes;
-#                   needs root, mmdebstrap, systemd-container
+#                   tests the packages, the wheel too, and the deb in a booted Debian 12 and
+#                   13, in 6 minutes; needs root, mmdebstrap, systemd-container, dnf
+#   make test-wheel runs the default tests against the installed wheel
 #   make test-kubernetes
 #                   tests the image and the manifests on a cluster, in five minutes (the
 #                   first time fifteen); needs root (tests/kubernetes/README.md)
@@ -36,8 +37,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DELETE_ON_ERROR:
-.PHONY: help run test test-slow test-full check test-packaging test-image test-kubernetes \
-	bench bench-quick deb rpm image manual dashboard prometheusrule clean
+.PHONY: help run test test-slow test-full check test-packaging test-wheel test-image \
+	test-kubernetes bench bench-quick deb rpm image manual dashboard prometheusrule clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//; p' $(firstword $(MAKEFILE_LIST))
@@ -57,11 +58,15 @@ test-full: $(VENV)/tests.stamp
 	@UNPD_TEST_SCALE=1 $(BIN)/python -m pytest -m "not benchmarks and not packaging and not kubernetes" \
 		-o timeout=1800 $(ARGS)
 
-# ARGS goes to pytest here, not to the build.
-test-packaging: $(VENV)/tests.stamp
+# ARGS goes to pytest here, not to the build. Each Debian has a process of its own.
+test-packaging: $(VENV)/packaging.stamp
 	@packaging/install check
 	@$(MAKE) --no-print-directory deb ARGS=
-	@$(BIN)/python -m pytest -m packaging -o timeout=600 tests/packaging $(ARGS)
+	@$(BIN)/python -m pytest -m packaging -o timeout=600 --numprocesses 2 --dist loadscope \
+		tests/packaging $(ARGS)
+
+test-wheel: $(VENV)/tests.stamp
+	@PYTHON=$(abspath $(BIN))/python packaging/test-wheel $(ARGS)
 
 # As above.
 test-image: $(VENV)/tests.stamp
@@ -138,6 +143,11 @@ $(VENV)/tests.stamp: pyproject.toml | $(VENV)/bin/python
 	@echo 'installing what unpd and its tests need into $(VENV)'
 	@$(PIP) install --editable '.[test]'
 	@touch $@ $(VENV)/runtime.stamp
+
+$(VENV)/packaging.stamp: pyproject.toml | $(VENV)/bin/python
+	@echo 'installing what unpd and the tests of its packages need into $(VENV)'
+	@$(PIP) install --editable '.[test,packaging]'
+	@touch $@ $(VENV)/tests.stamp $(VENV)/runtime.stamp
 
 $(VENV)/checks.stamp: pyproject.toml | $(VENV)/bin/python
 	@echo 'installing what unpd, its tests and checks need into $(VENV)'

@@ -3,9 +3,10 @@ VERSION] [--output DIRECTORY]``.
 
 Owns the layout of a package: which files it holds, with which modes and which time.
 nfpm packs that layout as nfpm.yaml describes. ``packaging/build``, the Makefile and the
-packaging tests run this program; it runs pip, nfpm, strip, gzip and git, and
-completions.py. It ends with a sentence on standard error if nfpm fails, and with a
-trace if another program does. It works on Debian 12, as root or as another user.
+packaging tests run this program; it runs pip, nfpm, strip, gzip, git, completions.py
+and sbom.py. It ends with a sentence on standard error if nfpm fails, or if the wheels
+for two versions of Python do not fit beside each other, and with a trace if another
+program fails. It works on Debian 12, as root or as another user.
 
 Wheels and tools come from the index that pip is configured for. The locks pin them by
 hash, and build/package keeps them between builds.
@@ -17,13 +18,14 @@ every file one time: that of the commit, or SOURCE_DATE_EPOCH.
 
 import argparse
 import hashlib
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from pathlib import Path
@@ -31,16 +33,18 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 CACHE = ROOT / "build" / "package"
-TARGET = ["--only-binary", ":all:", "--python-version", "3.11", "--implementation", "cp"]
-TARGET += [word for abi in ("cp311", "abi3", "none") for word in ("--abi", abi)]
-TARGET += [
-    word
-    for glibc in ("manylinux_2_28", "manylinux_2_17", "manylinux2014")
-    for word in ("--platform", f"{glibc}_x86_64")
-]
-INTERPRETERS = {"deb": "/usr/bin/python3", "rpm": "/usr/bin/python3.11"}
+PLATFORMS = tuple(
+    f"{glibc}_x86_64" for glibc in ("manylinux_2_28", "manylinux_2_17", "manylinux2014")
+)
+PYTHONS = {"deb": ("3.11", "3.12", "3.13", "3.14"), "rpm": ("3.12",)}
+"""The versions of CPython whose compiled libraries each package carries."""
+INTERPRETERS = {"deb": "/usr/bin/python3", "rpm": "/usr/bin/python3.12"}
+COMPILED = re.compile(r"\.cpython-\d+-x86_64-linux-gnu\.so$")
+"""The end of the name of a compiled module, which names the version of CPython that it
+fits: the modules of several versions lie side by side.
+"""
 SHELLS = {"bash": "unpd.bash", "zsh": "_unpd", "fish": "unpd.fish"}
-EXECUTABLE = {"made/unpd"}
+EXECUTABLE = {"made/unpd", "packaging/deb/rtupdate"}
 KEPT_METADATA = {"METADATA", "sboms"}
 """The entries of a .dist-info directory that stay: they name the library, its version
 and the components that it was compiled from.
@@ -109,11 +113,11 @@ def lay_out(stage: Path, packager: str, version: str, epoch_s: int) -> None:
     """Fill ``stage`` with the directories that nfpm.yaml names: those of the source
     tree, ``lib`` and ``made``.
     """
-    for name in ("config", "systemd", "packaging"):
-        shutil.copytree(ROOT / name, stage / name)
+    for source in ("config", "unpd/units", "packaging"):
+        shutil.copytree(ROOT / source, stage / Path(source).name)
     shutil.copy(ROOT / "CHANGELOG.md", stage)
     (stage / "made").mkdir()
-    lay_out_library(stage / "lib", version)
+    lay_out_library(stage / "lib", version, PYTHONS[packager])
     lay_out_made(stage / "made", packager, version, epoch_s)
     for path in [stage, *stage.rglob("*")]:
         executable = path.is_dir() or str(path.relative_to(stage)) in EXECUTABLE
@@ -121,21 +125,19 @@ def lay_out(stage: Path, packager: str, version: str, epoch_s: int) -> None:
         os.utime(path, (epoch_s, epoch_s))
 
 
-def lay_out_library(library: Path, version: str) -> None:
-    """Fill the directory that becomes /usr/lib/unpd: the libraries of the lock, without
-    the files that only pip needs, and unpd itself.
+def lay_out_library(library: Path, version: str, pythons: Sequence[str] = PYTHONS["deb"]) -> None:
+    """Fill the directory that becomes /usr/lib/unpd: the libraries of the lock for
+    these versions of CPython, without the files that only pip needs, and unpd itself.
     """
-    install_wheels(library)
-    if (library / "bin").exists():  # a library with programs made it
-        shutil.rmtree(library / "bin")
-    shutil.copy(
-        next(library.glob("prometheus_client-*.dist-info/licenses/LICENSE")),
-        library.parent / "made/Apache-2.0",
-    )
-    for info in library.glob("*.dist-info"):
-        for entry in info.iterdir():
-            if entry.name not in KEPT_METADATA:
-                remove(entry)
+    with tempfile.TemporaryDirectory(prefix="parts-", dir=CACHE) as directory:
+        parts = [Path(directory, python) for python in pythons]
+        for part in parts:
+            install_wheels(part, part.name, wheels(pythons))
+        licence = next(parts[0].glob("prometheus_client-*.dist-info/licenses/LICENSE"))
+        shutil.copy(licence, library.parent / "made/Apache-2.0")
+        for part in parts:
+            remove_what_only_pip_needs(part)
+        put_side_by_side(parts, library)
     shutil.copytree(ROOT / "unpd", library / "unpd", ignore=shutil.ignore_patterns("__pycache__"))
     init = library / "unpd/__init__.py"
     init.write_text(init.read_text().replace(f'"{project_version()}"', f'"{version}"'))
@@ -146,15 +148,86 @@ def lay_out_library(library: Path, version: str) -> None:
         subprocess.run([*strip, str(shared)], check=True)
 
 
-def install_wheels(library: Path) -> None:
-    """Install the wheels of requirements.lock in ``library``; download them first if no
-    earlier build has.
+def install_wheels(part: Path, python: str, directory: Path) -> None:
+    """Install the wheels of a directory for one version of CPython in ``part``."""
+    offline = ("--no-index", "--find-links", str(directory))
+    pip("install", *locked(python), *offline, "--no-compile", "--target", str(part))
+
+
+def wheels(pythons: Sequence[str]) -> Path:
+    """The directory of the wheels of requirements.lock for these versions of CPython,
+    and of no others; only the first build downloads them.
     """
-    lock = HERE / "requirements.lock"
-    locked = ("--quiet", "--no-deps", "--require-hashes", *TARGET, "--requirement", str(lock))
-    wheels = cached("wheels", lock, lambda into: pip("download", *locked, "--dest", str(into)))
-    offline = ("--no-index", "--find-links", str(wheels))
-    pip("install", *locked, *offline, "--no-compile", "--target", str(library))
+
+    def download(into: Path) -> None:
+        for python in pythons:
+            pip("download", *locked(python), "--dest", str(into))
+
+    name = "-".join(("wheels", *pythons))
+    return cached(name, HERE / "requirements.lock", download)
+
+
+def locked(python: str) -> list[str]:
+    """The options of pip for exactly what requirements.lock says, for one version of
+    CPython on x86-64, whatever interpreter runs pip.
+    """
+    abis = (f"cp{python.replace('.', '')}", "abi3", "none")
+    return [
+        *("--quiet", "--no-deps", "--require-hashes", "--only-binary", ":all:"),
+        *("--implementation", "cp", "--python-version", python),
+        *(word for abi in abis for word in ("--abi", abi)),
+        *(word for platform in PLATFORMS for word in ("--platform", platform)),
+        *("--requirement", str(HERE / "requirements.lock")),
+    ]
+
+
+def remove_what_only_pip_needs(part: Path) -> None:
+    """Remove the programs of libraries, and of each .dist-info directory all but
+    :data:`KEPT_METADATA`.
+    """
+    if (part / "bin").exists():
+        shutil.rmtree(part / "bin")
+    for info in part.glob("*.dist-info"):
+        for entry in info.iterdir():
+            if entry.name not in KEPT_METADATA:
+                remove(entry)
+
+
+def put_side_by_side(parts: Sequence[Path], library: Path) -> None:
+    """Copy the parts, one for each version of CPython, into one directory. SystemExit
+    if they differ in more than their compiled modules: one would not fit its Python.
+    """
+    first = other_content(parts[0])
+    for part in parts[1:]:
+        differing = {name for name, _ in first.items() ^ other_content(part).items()}
+        if differing:
+            raise SystemExit(
+                f"the wheels for Python {parts[0].name} and {part.name} differ in"
+                f" {', '.join(sorted(differing))}"
+            )
+    for part in reversed(parts):  # the files that all have come from the first
+        shutil.copytree(part, library, dirs_exist_ok=True)
+
+
+def other_content(part: Path) -> dict[str, bytes]:
+    """Every file that is no compiled module, by its name."""
+    return {
+        str(path.relative_to(part)): essence(path)
+        for path in part.rglob("*")
+        if path.is_file() and not COMPILED.search(path.name)
+    }
+
+
+def essence(path: Path) -> bytes:
+    """The content of a file. A list of components (SBOM) is taken without the number
+    and the time that its maker gave it: each wheel has its own.
+    """
+    content = path.read_bytes()
+    if path.parent.name != "sboms":
+        return content
+    made = json.loads(content)
+    del made["serialNumber"], made["metadata"]["timestamp"]
+    return json.dumps(made).encode()
 
 
 def replace_interpreter_line(module: Path) -> None:
@@ -169,10 +242,9 @@ def replace_interpreter_line(module: Path) -> None:
 
 def lay_out_made(made: Path, packager: str, version: str, epoch_s: int) -> None:
     """Make the files that come from other files: the launcher, the completions, the
-    compressed manual pages, the changelogs.
+    compressed manual pages, the list of components, the changelogs.
     """
-    launcher = (HERE / "launcher").read_text()
-    (made / "unpd").write_text(launcher.replace(INTERPRETERS["deb"], INTERPRETERS[packager], 1))
+    (made / "unpd").write_text(launcher(packager))
     for page in sorted((HERE / "man").iterdir()):
         (made / f"{page.name}.gz").write_bytes(gzipped(page.read_bytes()))
     (made / "NEWS.gz").write_bytes(gzipped((ROOT / "CHANGELOG.md").read_bytes()))
@@ -182,14 +254,18 @@ def lay_out_made(made: Path, packager: str, version: str, epoch_s: int) -> None:
         "PYTHONDONTWRITEBYTECODE": "1",
         "COLUMNS": "80",
     }
-    for shell, name in SHELLS.items():
-        script = subprocess.run(
-            [sys.executable, str(HERE / "completions.py"), shell],
+    scripts: dict[str, tuple[str, ...]] = {
+        name: ("completions.py", shell) for shell, name in SHELLS.items()
+    }
+    scripts["unpd.cdx.json"] = ("sbom.py", version, str(epoch_s), str(wheels(PYTHONS[packager])))
+    for name, (script, *arguments) in scripts.items():
+        printed = subprocess.run(
+            [sys.executable, str(HERE / script), *arguments],
             env=environment,
             check=True,
             capture_output=True,
         ).stdout
-        (made / name).write_bytes(script)
+        (made / name).write_bytes(printed)
     note = "See the project's own list of changes, which is beside this one."
     (made / "changelog.yaml").write_text(
         f"- semver: {version}-1\n  date: {utc(epoch_s)}\n  packager: {maintainer()}\n  changes:\n  "
@@ -200,6 +276,12 @@ def lay_out_made(made: Path, packager: str, version: str, epoch_s: int) -> None:
         f" {format_datetime(datetime.fromtimestamp(epoch_s, UTC))}\n"
     )
     (made / "changelog.gz").write_bytes(gzipped(stanza.encode()))
+
+
+def launcher(packager: str) -> str:
+    """The launcher with the interpreter and the versions of CPython of a package."""
+    text = (HERE / "launcher").read_text().replace(INTERPRETERS["deb"], INTERPRETERS[packager], 1)
+    return re.sub(r"^FITTING = .*$", f"FITTING = {PYTHONS[packager]!r}", text, flags=re.MULTILINE)
 
 
 def maintainer() -> str:

@@ -130,7 +130,7 @@ def lay_out(root: Path, system: Path, stage: Path, version: str) -> None:
         take_files(root, system, package)
     take_records(root, system)
     (stage / "made").mkdir(parents=True)
-    lay_out_library(stage / "lib", version)
+    lay_out_library(stage / "lib", version, ("3.11",))
     shutil.copytree(stage / "lib", root / "usr/lib/unpd")
     shutil.copy(HERE / "launcher", root / "usr/bin/unpd")
     (root / "usr/share/doc/unpd").mkdir()

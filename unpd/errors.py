@@ -90,7 +90,7 @@ class AddressError(UnpdError):
 
 
 class CannotCreateError(UnpdError):
-    """unpd cannot create the pid file, the log file or the control socket."""
+    """unpd cannot create the pid file, the log file, the control socket or a unit."""
 
     exit_code = ExitCode.CANNOT_CREATE
 

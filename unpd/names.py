@@ -47,7 +47,10 @@ EXIT_MEANINGS: Mapping[ExitCode, str] = MappingProxyType(
             " connections are left after --timeout; of doctor: something has to be mended"
         ),
         ExitCode.ADDRESS: "an address is in use, missing, or cannot be listened on",
-        ExitCode.CANNOT_CREATE: "the pid file, the log file or the control socket cannot be made",
+        ExitCode.CANNOT_CREATE: (
+            "the pid file, the log file, the control socket or a unit of install-units cannot be"
+            " made"
+        ),
         ExitCode.ALREADY_RUNNING: "already running",
         ExitCode.PRIVILEGE: "a privilege is missing or cannot be dropped",
         ExitCode.CONFIGURATION: "the configuration is refused",

@@ -52,7 +52,7 @@ CONFIGURED_IN = {
 }
 """The files that the services name."""
 HAPROXY = "/etc/haproxy/haproxy.cfg"
-DROP_IN = ROOT / "systemd/unpd.service.d/programs.conf"
+DROP_IN = ROOT / "unpd/units/unpd.service.d/programs.conf"
 CHROOT_DROP_IN = "/etc/systemd/system/unpd.service.d/tftp.conf"
 CALL_CHROOT = ("tftp", "ftp")
 CLIENT_S = 30.0

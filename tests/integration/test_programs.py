@@ -382,7 +382,7 @@ def test_the_capabilities_of_the_drop_in_are_enough(launch: Launch) -> None:
     """Those of programs.conf, for a main process that is root: programs become their
     users, and the main process reaches and ends all of them.
     """
-    drop_in = (ROOT / "systemd/unpd.service.d/programs.conf").read_text()
+    drop_in = (ROOT / "unpd/units/unpd.service.d/programs.conf").read_text()
     *_, words = re.findall(r"^CapabilityBoundingSet=(.*)$", drop_in, re.MULTILINE)
     names = ",".join(f"+{word.removeprefix('CAP_').lower()}" for word in words.split())
     unpd = launch(

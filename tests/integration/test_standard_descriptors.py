@@ -151,6 +151,14 @@ def stop(daemon: Unpd) -> None:
     assert daemon.wait_exit() == 0
 
 
+def test_nothing_is_opened_before_they_are_looked_at() -> None:
+    """The entry of the command line imports no ctypes: that may open a file, with the
+    libffi of Debian 13 and later, which would take the number of a closed one.
+    """
+    script = "import sys, unpd.cli.main; sys.exit('_ctypes' in sys.modules)"
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, timeout=60.0)
+
+
 def test_the_version_is_written_where_it_can_be() -> None:
     """A locale without UTF-8 and a closed standard input do not matter."""
     ended = unpd("<&-", "--version")

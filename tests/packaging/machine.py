@@ -53,8 +53,13 @@ class Machine:
                 # down. A SIGKILL of nspawn itself would leave the container running.
                 ["setpriv", "--pdeathsig", "TERM", *self._nspawn_command(root)],
                 # Nothing writes to the root directory, so any number of runs may share
-                # it.
-                env={**os.environ, "SYSTEMD_NSPAWN_LOCK": "0"},
+                # it. The systemd of Debian 13 refuses cgroups of version 1, which this
+                # host may have.
+                env={
+                    **os.environ,
+                    "SYSTEMD_NSPAWN_LOCK": "0",
+                    "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1",
+                },
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -1,5 +1,5 @@
-"""A plain Debian 12 as a directory. mmdebstrap makes it, ~/.cache/unpd-test keeps it
-between runs, and nothing writes to it afterwards.
+"""A plain Debian 12 or 13 as a directory. mmdebstrap makes it, ~/.cache/unpd-test keeps
+it between runs, and nothing writes to it afterwards.
 
 It holds the programs that the tests use inside (python3, nc, a Prometheus server),
 because a booted system cannot leave its own network. It does not hold unpd.
@@ -7,25 +7,40 @@ because a booted system cannot leave its own network. It does not hold unpd.
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support import faults
 
-SUITE = "bookworm"
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """A version of Debian. ``python``: the file name of the program of its Python."""
+
+    name: str
+    number: int
+    python: str
+
+
+BOOKWORM = Suite("bookworm", 12, "python3.11")
+TRIXIE = Suite("trixie", 13, "python3.13")
+SUITES = (BOOKWORM, TRIXIE)
 PACKAGES = (
     "dbus",
     "libc6",
     "libgcc-s1",
+    "libpam-systemd",
     "netcat-openbsd",
     "prometheus",
     "python3",
     "systemd",
     "systemd-sysv",
 )
-"""They must contain the packages that unpd's package depends on, and a bus, through
-which systemctl speaks to systemd.
+"""They must contain the packages that unpd's package depends on, a bus, through which
+systemctl speaks to systemd, and what the systemd of a user needs.
 """
 PREPARE = (
     (
@@ -37,6 +52,12 @@ PREPARE = (
 """Adds the hosts file, which an installed Debian has and a bare root directory lacks,
 and disables the Prometheus server, which runs only when a test starts it.
 """
+DOWNLOAD = (
+    f'sed -i s/{BOOKWORM.name}/{TRIXIE.name}/g "$1"/etc/apt/sources.list',
+    'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get -qq update',
+    'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get -qq full-upgrade --yes --download-only',
+)
+"""Puts into a Debian 12 what an upgrade to 13 needs: a booted system has no network."""
 
 TOOLS = {
     "mmdebstrap": "mmdebstrap",
@@ -55,15 +76,27 @@ def assert_tools() -> None:
     )
 
 
-def debian() -> Path:
+def debian(suite: Suite) -> Path:
     """The directory of the plain system. The first call takes half a minute and needs
     the network.
     """
-    sources = _sources()
-    key = hashlib.sha256("\n".join((SUITE, *PACKAGES, *PREPARE, sources)).encode()).hexdigest()[:12]
-    kept = _cache() / f"{SUITE}-{key}"
+    return _kept(suite, suite.name, PREPARE)
+
+
+def upgradable() -> Path:
+    """The directory of a plain Debian 12 that apt can upgrade to 13 without a network.
+    The first call takes a minute and needs the network.
+    """
+    return _kept(BOOKWORM, "upgradable", (*PREPARE, *DOWNLOAD), skip=("--skip=cleanup/apt",))
+
+
+def _kept(suite: Suite, name: str, hooks: tuple[str, ...], skip: tuple[str, ...] = ()) -> Path:
+    sources = _sources(suite)
+    content = "\n".join((suite.name, *PACKAGES, *hooks, *skip, sources))
+    kept = _cache() / f"{name}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
     if not kept.exists():
-        _make(kept, sources)
+        customize = [f"--customize-hook={hook}" for hook in hooks]
+        _make(kept, suite, sources, [*customize, *skip])
     return kept
 
 
@@ -74,20 +107,19 @@ def _cache() -> Path:
     return directory
 
 
-def _make(kept: Path, sources: str) -> None:
+def _make(kept: Path, suite: Suite, sources: str, options: list[str]) -> None:
     """Make the system beside its place and rename it, so that ``kept`` is always
     complete. If two runs make it at once, the second throws its own away.
     """
     made = kept.with_name(f"{kept.name}.{os.getpid()}")
-    hooks = [f"--customize-hook={hook}" for hook in PREPARE]
     command = [
         "mmdebstrap",
         "--quiet",
         "--mode=root",
         "--variant=minbase",
         f"--include={','.join(PACKAGES)}",
-        *hooks,
-        SUITE,
+        *options,
+        suite.name,
         str(made),
     ]
     if sources:
@@ -100,18 +132,18 @@ def _make(kept: Path, sources: str) -> None:
         shutil.rmtree(made, ignore_errors=True)
 
 
-def _sources() -> str:
-    """This machine's own sources of Debian 12, as lines of sources.list. "" if it has
-    none: mmdebstrap then uses its default.
+def _sources(suite: Suite) -> str:
+    """This machine's own sources of Debian, for ``suite``, as lines of sources.list. ""
+    if it has none: mmdebstrap then uses its default.
     """
-    found = _listed()
+    found = _listed(suite)
     if not found:
         subprocess.run(["apt-get", "-qq", "update"], check=False)
-        found = _listed()
+        found = _listed(suite)
     return found
 
 
-def _listed() -> str:
+def _listed(suite: Suite) -> str:
     form = "deb $(REPO_URI) $(RELEASE) $(COMPONENT)"
     listed = subprocess.run(
         ["apt-get", "indextargets", "--format", form, "Identifier: Packages", "Origin: Debian"],
@@ -119,11 +151,12 @@ def _listed() -> str:
         text=True,
         check=False,
     )
+    known = "|".join(each.name for each in SUITES)
     lines = sorted(
         {
-            line
+            re.sub(rf" ({known})(?=[ -])", f" {suite.name}", line)
             for line in listed.stdout.splitlines()
-            if line.split()[2].partition("-")[0] == SUITE and line.endswith(" main")
+            if re.fullmatch(known, line.split()[2].partition("-")[0]) and line.endswith(" main")
         }
     )
     return "".join(f"{line}\n" for line in lines)

@@ -43,29 +43,30 @@ class Refusal:
 
 
 class Watch:
-    """Collects refusals from its creation on. :func:`watching` makes it."""
+    """Collects refusals from its creation on, of programs whose path contains
+    ``program``. :func:`watching` makes it.
+    """
 
-    def __init__(self, sock: socket.socket | None) -> None:
+    def __init__(self, program: str, sock: socket.socket | None) -> None:
         self.possible = sock is not None
+        self._program = program
         self._sock = sock
         self._seen: list[Refusal] = []
 
-    def refusals(self, program: str) -> list[Refusal]:
-        """The refusals so far of programs whose path contains ``program``, without
-        those of :data:`MEANT`.
-        """
+    def refusals(self) -> list[Refusal]:
+        """The refusals so far, without those of :data:`MEANT`."""
         self._read()
         return [
             refusal
             for refusal in self._seen
-            if program in refusal.program and refusal.call not in MEANT
+            if self._program in refusal.program and refusal.call not in MEANT
         ]
 
-    def excuse(self, program: str, call: int) -> int:
+    def excuse(self, call: int) -> int:
         """Forget the refusals so far of a system call, which a test has provoked.
         Return how many they were.
         """
-        meant = [refusal for refusal in self.refusals(program) if refusal.call == call]
+        meant = [refusal for refusal in self.refusals() if refusal.call == call]
         self._seen = [refusal for refusal in self._seen if refusal not in meant]
         return len(meant)
 
@@ -82,9 +83,10 @@ class Watch:
 
 
 @contextlib.contextmanager
-def watching() -> Iterator[Watch]:
-    """Watch for the length of the block. If the kernel has no audit, or we may not read
-    it, the watch sees nothing and its ``possible`` is False.
+def watching(program: str) -> Iterator[Watch]:
+    """Watch programs whose path contains ``program`` for the length of the block; the
+    kernel tells about those of all machines. If the kernel has no audit, or we may not
+    read it, the watch sees nothing and its ``possible`` is False.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -96,9 +98,9 @@ def watching() -> Iterator[Watch]:
             sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER_BYTES)
             sock.bind((0, 1 << (AUDIT_NLGRP_READLOG - 1)))
         except OSError:
-            yield Watch(None)
+            yield Watch(program, None)
             return
-        yield Watch(sock)
+        yield Watch(program, sock)
 
 
 def _parse(text: str) -> Refusal:

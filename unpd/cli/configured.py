@@ -34,10 +34,14 @@ def config_path(args: argparse.Namespace) -> Path | None:
 
 
 def _exists(path: Path) -> bool:
+    # Path.exists() of Python 3.14 takes every failure for a file that is not there.
     try:
-        return path.exists()
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
     except OSError:
-        return True  # it may exist; reading it will give the reason why it cannot be read
+        pass  # it may exist; reading it will give the reason why it cannot be read
+    return True
 
 
 def control_path(args: argparse.Namespace) -> Path:

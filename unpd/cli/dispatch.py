@@ -50,6 +50,10 @@ def _command(name: str) -> Callable[[argparse.Namespace], int]:
         from unpd.cli import services  # noqa: PLC0415 - see above
 
         return services.services
+    if name == "install-units":
+        from unpd.cli.install_units import install_units  # noqa: PLC0415 - see above
+
+        return install_units
     if name == "doctor":
         from unpd.cli.doctor.command import doctor  # noqa: PLC0415 - see above
 

@@ -101,6 +101,7 @@ def make_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         description="List the service types of unpd and of other packages.",
     )
+    _add_install_units(commands)
     _add_doctor(commands)
     for verb in VERBS.values():
         _add_verb(commands, verb)
@@ -171,6 +172,36 @@ def _add_start(commands: "_Commands[argparse.ArgumentParser]") -> None:
         "start", help="detach; return when ready or failed", allow_abbrev=False
     )
     _add_config(start, "the configuration file (default: as for run); it must name a log.file")
+
+
+def _add_install_units(commands: "_Commands[argparse.ArgumentParser]") -> None:
+    units = commands.add_parser(
+        "install-units",
+        help="write the units of systemd, after an installation by pip, pipx or uv",
+        allow_abbrev=False,
+        description=(
+            "Write the units of systemd for this unpd, which pip, pipx or uv has installed. A file"
+            " that somebody has changed is not replaced. Nothing is started; the commands that do"
+            " are printed."
+        ),
+    )
+    units.add_argument(
+        "--user",
+        action="store_true",
+        help="write a unit for the systemd of this user, instead of those of the system",
+    )
+    units.add_argument(
+        "--directory",
+        metavar="PATH",
+        type=_path,
+        help=(
+            "where to write them (default: /etc/systemd/system, with --user ~/.config/systemd/user)"
+        ),
+    )
+    units.add_argument(
+        "--force", action="store_true", help="replace files that somebody has changed, too"
+    )
+    units.add_argument("--dry-run", action="store_true", help="print what would be done")
 
 
 def _add_doctor(commands: "_Commands[argparse.ArgumentParser]") -> None:

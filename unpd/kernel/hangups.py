@@ -24,6 +24,8 @@ class _Event(ctypes.Structure):
     """struct epoll_event, which is packed on x86-64 only (epoll_ctl(2))."""
 
     if os.uname().machine == "x86_64":
+        # Python 3.14 wants this beside _pack_; of packed integers it changes nothing.
+        _layout_ = "ms"
         _pack_ = 1
     _fields_ = (("events", ctypes.c_uint32), ("data", ctypes.c_uint64))
 

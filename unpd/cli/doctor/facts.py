@@ -69,7 +69,8 @@ class Holder:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
     """The unit of systemd. ``user``: User=, "" for root. ``stop_s``: TimeoutStopSec=,
-    inf for none.
+    inf for none. ``ambient``: the names in AmbientCapabilities=. ``systemd``: the
+    version of systemd, 0 if it is not known.
     """
 
     name: str
@@ -77,6 +78,8 @@ class Unit:
     kill_mode: str
     stop_s: float
     user: str = ""
+    ambient: frozenset[str] = frozenset()
+    systemd: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

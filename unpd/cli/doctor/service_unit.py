@@ -12,6 +12,10 @@ NOTIFYING = ("notify", "notify-reload")
 """
 MARGIN_S = 5.0
 """What the end of the processes may take beside the lame time and the grace."""
+STRICT = 255
+"""The version of systemd from which on a unit with User= and a filter of system calls
+loses CAP_SETUID, even with User=root, unless AmbientCapabilities= names it.
+"""
 LEAST_S = 2.0
 """How soon unpd asks for more time at the latest, with room for a busy host."""
 
@@ -49,6 +53,23 @@ def kill_mode(facts: Facts) -> Iterator[Finding]:
             found=unit.kill_mode,
             right="mixed: the main process drains its workers, and systemd kills what is left",
             mend=f"KillMode=mixed in [Service] (systemctl edit {unit.name})",
+        )
+
+
+def drop_in(facts: Facts) -> Iterator[Finding]:
+    """The programs.conf of unpd 0.1 and before says User=root."""
+    unit = _unit(facts)
+    if unit.user == "root" and "cap_setuid" not in unit.ambient:
+        yield Finding(
+            subject="User",
+            problem="systemd 255 and later take CAP_SETUID from this unit, and unpd cannot start",
+            found=f"User=root, systemd {unit.systemd or 'of an unknown version'}",
+            right="an empty User=, which means root too, as in the programs.conf of this version",
+            mend=(
+                f"copy programs.conf to /etc/systemd/system/{unit.name}.d again, then systemctl"
+                " daemon-reload"
+            ),
+            note=0 < unit.systemd < STRICT,
         )
 
 

@@ -24,10 +24,12 @@ PROPERTIES = (
     "LimitNOFILE",
     "LimitNPROC",
     "User",
+    "AmbientCapabilities",
     "MainPID",
 )
 PATIENCE_S = 5.0
 NO_SYSTEMD = "this host was not booted with systemd"
+_VERSION = re.compile(r"systemd (\d+)")
 _UNIT = re.compile(r"/([^/]+\.service)$", re.MULTILINE)
 _SPAN = re.compile(r"([0-9.]+) ?([a-z]+)")
 _UNITS_S: Mapping[str, float] = MappingProxyType(
@@ -75,7 +77,7 @@ def unit(pid: int, config: Path | None, places: Places | None = None) -> Answer:
         return None, None, f"systemctl does not tell about {name}"
     if pid and shown.get("MainPID") != str(pid):
         return None, None, f"{name}, in whose cgroup unpd runs, does not run unpd"
-    return described(name, shown)
+    return described(name, shown, _systemd_version(places))
 
 
 def _name(pid: int, config: Path | None, places: Places) -> str:
@@ -91,9 +93,23 @@ def _name(pid: int, config: Path | None, places: Places) -> str:
 
 
 def _show(name: str, places: Places) -> dict[str, str] | None:
+    printed = _systemctl(places, "show", f"--property={','.join(PROPERTIES)}", "--", name)
+    if printed is None:
+        return None
+    lines = (line.partition("=") for line in printed.splitlines())
+    return {key: value for key, _, value in lines}
+
+
+def _systemd_version(places: Places) -> int:
+    found = _VERSION.match(_systemctl(places, "--version") or "")
+    return int(found[1]) if found else 0
+
+
+def _systemctl(places: Places, *words: str) -> str | None:
+    """What systemctl prints; None if it fails."""
     try:
         ended = subprocess.run(  # noqa: S603 - a fixed command, and the name of a cgroup
-            (*places.systemctl, "show", f"--property={','.join(PROPERTIES)}", "--", name),
+            (*places.systemctl, *words),
             capture_output=True,
             text=True,
             timeout=PATIENCE_S,
@@ -101,14 +117,13 @@ def _show(name: str, places: Places) -> dict[str, str] | None:
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    if ended.returncode:
-        return None
-    lines = (line.partition("=") for line in ended.stdout.splitlines())
-    return {key: value for key, _, value in lines}
+    return None if ended.returncode else ended.stdout
 
 
-def described(name: str, shown: Mapping[str, str]) -> Answer:
-    """The unit that these properties of ``systemctl show`` describe."""
+def described(name: str, shown: Mapping[str, str], systemd: int = 0) -> Answer:
+    """The unit that these properties of ``systemctl show`` describe, of this version of
+    systemd.
+    """
     if shown.get("LoadState") != "loaded":
         return None, None, f"there is no unit {name}"
     kind = shown.get("Type", "")
@@ -119,6 +134,8 @@ def described(name: str, shown: Mapping[str, str]) -> Answer:
         kill_mode=shown.get("KillMode", ""),
         stop_s=seconds(shown.get("TimeoutStopUSec", "")),
         user=shown.get("User", ""),
+        ambient=frozenset(shown.get("AmbientCapabilities", "").split()),
+        systemd=systemd,
     )
     limits = ProcessLimits(
         source=name,

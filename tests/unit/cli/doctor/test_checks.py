@@ -223,6 +223,14 @@ def test_nothing_is_found_where_all_is_well(facts: MakeFacts) -> None:
             "control-group",
         ),
         (
+            "drop_in",
+            ECHO,
+            {},
+            {"unit": replace(UNIT, user="root", systemd=257)},
+            "User",
+            "User=root, systemd 257",
+        ),
+        (
             "writable",
             ECHO,
             {},
@@ -367,6 +375,13 @@ def test_a_fault_is_found_with_its_figure_and_its_remedy(  # noqa: PLR0917 - a r
             {},
             {"unit": replace(UNIT, type="simple", stop_s=19.0)},
         ),
+        ("drop_in", ECHO, {}, {"unit": replace(UNIT, user="", systemd=257)}),
+        (
+            "drop_in",
+            ECHO,
+            {},
+            {"unit": replace(UNIT, user="root", ambient=frozenset({"cap_setuid"}), systemd=257)},
+        ),
         ("writable", ECHO, {}, {"entries": (FILE, DIRECTORY, STICKY)}),
         ("writable", ECHO, {}, {"entries": (replace(FILE, mode=stat.S_IFREG | 0o664),)}),
         (
@@ -435,6 +450,9 @@ def test_what_is_right_is_no_finding(
             False,
         ),
         ("overcommit", ECHO, {"vm.overcommit_memory": "2"}, {}, True),
+        ("drop_in", ECHO, {}, {"unit": replace(UNIT, user="root", systemd=254)}, True),
+        ("drop_in", ECHO, {}, {"unit": replace(UNIT, user="root", systemd=255)}, False),
+        ("drop_in", ECHO, {}, {"unit": replace(UNIT, user="root", systemd=0)}, False),
         ("secrets", SECRET, {}, {"entries": (FILE,)}, True),
     ],
 )
@@ -461,7 +479,7 @@ def test_a_note_does_not_change_the_verdict(  # noqa: PLR0917 - a row of the tab
             {"sockets": None, "daemon": DAEMON},
             {"ports", "backlog", "drops", "queue", "datagrams"},
         ),
-        ({"unit": None, "unit_unknown": "none"}, {"stop", "kill_mode"}),
+        ({"unit": None, "unit_unknown": "none"}, {"stop", "kill_mode", "drop_in"}),
         ({"limits": None}, {"descriptors", "processes"}),
         ({"pids": ()}, {"pids"}),
         ({"clock": None}, {"clock"}),

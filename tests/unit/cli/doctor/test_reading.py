@@ -25,6 +25,7 @@ SHOWN = {
     "LimitNOFILE": "524288",
     "LimitNPROC": "infinity",
     "User": "unpd",
+    "AmbientCapabilities": "cap_net_bind_service cap_setuid",
     "MainPID": "7",
 }
 
@@ -86,10 +87,11 @@ def test_a_span_of_systemd_is_read(text: str, found: float) -> None:
 
 def test_a_unit_is_described_by_its_properties() -> None:
     """Without access for notifications it is as one that does not notify."""
-    unit, limits, reason = described("unpd.service", SHOWN)
+    unit, limits, reason = described("unpd.service", SHOWN, 257)
     assert unit is not None
     assert (unit.type, unit.kill_mode, unit.stop_s, reason) == ("notify", "mixed", 90.0, "")
-    assert unit.user == "unpd"
+    assert (unit.user, unit.systemd) == ("unpd", 257)
+    assert unit.ambient == {"cap_net_bind_service", "cap_setuid"}
     assert limits == ProcessLimits(source="unpd.service", open_files=524_288, processes=None)
     unit, _, _ = described("unpd.service", {**SHOWN, "NotifyAccess": "none"})
     assert unit is not None
@@ -103,6 +105,7 @@ def test_a_unit_is_described_by_its_properties() -> None:
 
 SYSTEMCTL = """\
 #!/bin/sh
+test "$1" != --version || exec echo 'systemd 252 (252.39-1~deb12u1)'
 test "$1 $3 $4" = "show -- unpd@web.service" || test "$4" = "cron.service" || exit 1
 cat <<END
 {shown}
@@ -145,6 +148,7 @@ def test_the_unit_of_a_daemon_is_the_one_that_runs_it(
     """A daemon that was started by hand may be in the cgroup of any unit."""
     found, limits, why = unit(pid, config, places)
     assert (found.name if found else "", why) == (name, reason)
+    assert found is None or found.systemd == 252
     assert (limits is None) == (found is None)
 
 
