@@ -1,4 +1,4 @@
-"""The units of unpd/units agree with the program and with each other."""
+"""The units of systemd/ agree with the program and with each other."""
 
 import re
 import tomllib

@@ -1,10 +1,11 @@
 """``unpd install-units``: writes the units of systemd for an unpd that pip, pipx or uv
 installed; a package brings its own.
 
-Called by dispatch. Reads unpd/units, replaces the path of the program, and writes the
-files, each in one step. Each ends with a checksum, by which the next call knows whether
-somebody changed the file since. Starts no program and creates no user: it prints the
-commands that do. Errors: UnpdError, before a file is written unless the disk is full.
+Called by dispatch. Reads unpd/units, a link to systemd/ in the source, replaces the
+path of the program, and writes the files, each in one step. Each ends with a checksum,
+by which the next call knows whether somebody changed the file since. Starts no program
+and creates no user: it prints the commands that do. Errors: UnpdError, before a file is
+written unless the disk is full.
 """
 
 import argparse
