@@ -58,10 +58,11 @@ test-full: $(VENV)/tests.stamp
 	@UNPD_TEST_SCALE=1 $(BIN)/python -m pytest -m "not benchmarks and not packaging and not kubernetes" \
 		-o timeout=1800 $(ARGS)
 
-# ARGS goes to pytest here, not to the build. Each Debian has a process of its own.
+# ARGS goes to pytest here, not to the build. Each Debian has a process of its own. The
+# rpm is built beforehand too, because a test that builds it has no package index.
 test-packaging: $(VENV)/packaging.stamp
 	@packaging/install check
-	@$(MAKE) --no-print-directory deb ARGS=
+	@$(MAKE) --no-print-directory deb rpm ARGS=
 	@$(BIN)/python -m pytest -m packaging -o timeout=600 --numprocesses 2 --dist loadscope \
 		tests/packaging $(ARGS)
 

@@ -135,8 +135,10 @@ def unpacked(
     archive = subprocess.run(
         ["rpm2archive", "-"], input=packages["rpm"].read_bytes(), check=True, capture_output=True
     ).stdout
-    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-        tar.extractall(roots["rpm"], filter="data")
+    roots["rpm"].mkdir()
+    subprocess.run(
+        ["tar", "--extract", "--gzip", "--directory", roots["rpm"]], input=archive, check=True
+    )
     return roots
 
 
