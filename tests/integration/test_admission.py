@@ -25,6 +25,7 @@ from unpd.board.denied import DeniedWriter
 from unpd.board.halted import HaltedWriter
 from unpd.board.layout import Master, Service
 from unpd.board.memory import Scoreboard, create
+from unpd.board.sources import SourceCounts
 from unpd.config.access_lists import THIS_HOST
 from unpd.config.times import ServiceTimes
 from unpd.logs import Log
@@ -119,6 +120,25 @@ def test_a_queue_is_asked_before_the_accept(scene: Scene) -> None:
     assert not closing.queues
     assert closing.has_room(1.0)
     assert closing.turns_away_at_limit
+
+
+@pytest.mark.parametrize(("processes", "room"), [(1, 40), (2, 20), (16, 2), (64, 1)])
+def test_a_process_takes_its_share_of_a_rate(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, processes: int, room: int
+) -> None:
+    """All together take no more, if they ask at the same moment; but one while there is
+    room. A limit of connections has room for one at a time, and a pause for none.
+    """
+    monkeypatch.setattr(SourceCounts, "processes", processes)
+    rated = scene.admission(AccessTerms(accept_rate=Rate.parse("40/s")))
+    assert rated.room(1.0) == room
+    limited = AccessTerms(accept_rate=Rate.parse("40/s"), max_connections=500)
+    assert scene.admission(limited).room(1.0) == 1
+    for _ in range(40):
+        rated.admit(-1, sockaddr("192.0.2.1"), 1.0)
+    assert rated.room(1.0) == 0
+    scene.halted.show({COLUMN: Halt.PAUSED})
+    assert scene.admission(AccessTerms()).room(1.0) == 0
 
 
 def test_a_rate_counts_what_was_let_in(scene: Scene) -> None:

@@ -322,8 +322,9 @@ _CHECKS: Mapping[RefusalReason, Callable[[AccessTerms, Counts], Check]] = Mappin
 
 
 def _room_of_connections(terms: AccessTerms, counts: Counts) -> Callable[[], int]:
+    """At most 1: each other process may let in one too many, and no more."""
     limit, are_open = terms.max_connections, counts.service_open
-    return lambda: limit - are_open()
+    return lambda: int(are_open() < limit)
 
 
 def _room_of_rate(terms: AccessTerms, counts: Counts) -> Callable[[], int]:

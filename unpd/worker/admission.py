@@ -3,7 +3,7 @@
 :mod:`unpd.access.decide` decides; this module fetches what a decision reads, and counts
 what was let in. It decides about each connection after the accept, before anything else
 is done for it, and about each datagram. Limits at which clients wait in the accept
-queue are asked for before the accept (:meth:`Admission.has_room`). Of a connection
+queue are asked for before the accept (:meth:`Admission.room`). Of a connection
 through a load balancer, only that itself is known after the accept, so there are two
 decisions (:mod:`unpd.worker.arrivals`).
 
@@ -295,8 +295,10 @@ class Admission:
         """How many connections may be taken out of the accept queue at once. No limit
         keeps a client there that will be turned away.
 
-        It is our share of the room that all processes have, so that together they do
-        not take more if all do so at this moment; and 1 while there is any.
+        A limit of open connections has room for one at a time. Of a rate it is our
+        share of the room that all processes have, so that together they do not take
+        more if all do so at this moment; and 1 while there is any. One that is held up
+        between this question and the count may take its share too many.
         """
         halt = self._halted.of(self._column)
         if halt is not None:

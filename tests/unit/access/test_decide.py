@@ -318,12 +318,19 @@ def test_a_limit_of_the_service_holds_back(reason: RefusalReason) -> None:
     assert Decider(queue, Counts()).holds_back(NOON) is None
 
 
+def test_the_room_of_a_rate_is_what_is_left_of_it() -> None:
+    """That of connections is one, so that a process which is held up takes no more."""
+    queue = terms(RefusalReason.ACCEPT_RATE, on_limit=OnLimit.QUEUE)
+    assert Decider(queue, Counts(rate=(0, 380, 0.5))).room() == 10
+    assert Decider(queue, Counts(rate=(0, 393, 0.5))).room() == 4
+    assert Decider(queue, Counts(rate=(250, 0, 1.0))).room() == 0
+
+
 def test_the_room_is_that_of_the_limit_with_the_least() -> None:
     """There is none exactly if a limit holds a client back."""
     queue = terms(*QUEUED, on_limit=OnLimit.QUEUE)
     for are_open, rate, room in (
-        (90, (0, 380, 0.5), 10),
-        (90, (0, 393, 0.5), 4),
+        (0, (0, 380, 0.5), 1),
         (99, (0, 0, 1.0), 1),
         (100, (0, 0, 1.0), 0),
         (150, (0, 0, 1.0), 0),
