@@ -11,6 +11,7 @@ from typing import Self
 
 from unpd.cli.output import printable
 from unpd.cli.tables import Values
+from unpd.names import MasterPhase
 from unpd.wording import counted
 
 TICK_S = 1.0
@@ -60,8 +61,11 @@ def _width() -> int:
 
 def stopping(status: Values) -> str:
     """How far a stop is."""
-    active = sum(service["active"] for service in status["services"])
-    return f"stopping: {counted(active, 'connection')} left{_until(status['stop_ends_at'])}"
+    active = counted(sum(service["active"] for service in status["services"]), "connection")
+    until = _until(status["stop_ends_at"])
+    if status["phase"] == MasterPhase.LAME:
+        return f"lame, and serving: {active} open{until}"
+    return f"stopping: {active} left{until}"
 
 
 def reloading(status: Values) -> str:

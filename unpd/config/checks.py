@@ -83,6 +83,7 @@ def check(
         _check_addresses(listeners, findings)
     _check_kinds(config, listeners, findings, kinds)
     _check_models(config, findings)
+    _check_lame_duck(config, findings)
     _check_sensors(config, findings)
     _check_amplification(config, findings)
     check_answers(config, findings)
@@ -214,6 +215,16 @@ def _check_models(config: Config, findings: Findings) -> None:
                 f"{quoted(service.model)} changes nothing: a model is about streams, and every"
                 " address of this service is of datagrams",
             )
+
+
+def _check_lame_duck(config: Config, findings: Findings) -> None:
+    """Warn of a lame time that nobody can notice."""
+    if config.daemon.lame_duck_s and config.metrics.listen is None:
+        findings.warning(
+            ("daemon", "lame_duck_s"),
+            "only makes each stop and restart longer, because metrics.listen is false: load"
+            " balancers notice the lame time at /readyz of that listener",
+        )
 
 
 def _check_sensors(config: Config, findings: Findings) -> None:

@@ -53,6 +53,9 @@ def _become_lame(draft: Draft, by: str) -> None:
     the services that it adds would be gone soon.
     """
     state, limits = draft.state, draft.state.wanted.limits
+    if state.phase in reload.RELOADING:
+        reason = f"{reload.STOPPING} ({_end_of(by).reason})"
+        draft.note("reload.refused", reason=reason, generation=state.generation)
     reload.abandon(draft, _end_of(by).reason)
     state.phase, state.stop_asked_by = MasterPhase.LAME, by
     state.phase_deadline_at = draft.now + limits.lame_duck_s

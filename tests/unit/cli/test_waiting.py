@@ -123,6 +123,11 @@ def test_how_far_a_stop_and_a_reload_are() -> None:
         "retired": [],
     }
     assert progress.stopping(status) == f"stopping: 3 connections left, until {UNTIL} at the latest"
+    lame = {**status, "phase": "lame"}
+    assert (
+        progress.stopping(lame)
+        == f"lame, and serving: 3 connections open, until {UNTIL} at the latest"
+    )
     proving = {**status, "phase": "proving"}
     assert progress.reloading(proving) == "reloading (proving)"
     old = [

@@ -255,6 +255,14 @@ def test_a_fault_of_the_limit_is_one_error(refuse: Refuse) -> None:
     ]
 
 
+def test_a_lame_time_needs_somebody_who_notices(accept: Accept) -> None:
+    """Load balancers ask the metrics listener."""
+    text = "[daemon]\nlame_duck_s = 4\n[services.echo]\n[metrics]\nlisten = "
+    (warning,) = accept(f"{text}false\n").warnings
+    assert warning.startswith("unpd.toml:2: daemon.lame_duck_s: only makes each stop and restart")
+    assert accept(f"{text}'tcp://[::]:9867'\n").warnings == ()
+
+
 def test_a_sensor_needs_a_port(accept: Accept) -> None:
     """A free one is known to nobody."""
     sentence = (

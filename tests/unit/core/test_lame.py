@@ -134,6 +134,7 @@ def test_a_reload_under_way_ends() -> None:
     assert machine.state.phase is MasterPhase.LAME
     reason = "the daemon is stopping (stopped by a test)"
     assert done.answers == [(9, reason), (10, reason)]
+    assert done.log_lines("reload.refused") == [{"reason": reason, "generation": 1}]
     assert done.of_type(fx.DropConfig)
     assert done.orders == [(3, ChildOrder.RETIRE), (4, ChildOrder.RETIRE)]
     assert machine.births(ChildPhase.READY) == [1, 2]
