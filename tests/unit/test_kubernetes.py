@@ -3,6 +3,7 @@ Kubernetes accepts.
 """
 
 import copy
+import ipaddress
 import json
 import re
 import runpy
@@ -31,6 +32,7 @@ from tests.support.manifests import (
     rendered,
     resources,
 )
+from tests.support.manual import example
 from unpd import __version__
 from unpd.config.host import Host
 from unpd.config.load import loads
@@ -374,3 +376,49 @@ def test_the_alerts_name_the_pod() -> None:
     rules = [rule for group in groups for rule in group["rules"]]
     assert rules
     assert all("$labels.instance" in rule["annotations"]["summary"] for rule in rules)
+
+
+# --- who may come in ------------------------------------------------------------------
+
+
+def lets_in(policies: list[Manifest], address: str, port: int) -> bool:
+    """Whether any rule of policies that select the same pods lets a client come in:
+    what they allow adds up. A rule without ``from`` is for everybody, one without
+    ``ports`` for every port; a namespace has none of our addresses.
+    """
+    client = ipaddress.ip_address(address)
+
+    def is_in(block: Manifest) -> bool:
+        return client in ipaddress.ip_network(block["cidr"]) and not any(
+            client in ipaddress.ip_network(network) for network in block.get("except", [])
+        )
+
+    return any(
+        ("ports" not in rule or port in [each["port"] for each in rule["ports"]])
+        and (
+            "from" not in rule
+            or any(is_in(peer["ipBlock"]) for peer in rule["from"] if "ipBlock" in peer)
+        )
+        for policy in policies
+        for rule in policy["spec"]["ingress"]
+    )
+
+
+def test_the_manuals_patch_keeps_a_network_out() -> None:
+    """The patch of unpd(8) denies it the services, and gives nobody the metrics. A
+    policy with the same rule beside ours would do neither.
+    """
+    policy = one(ALL, "NetworkPolicy")
+    (order,) = json.loads(example("unpd.8", '[\n  {\n    "op"'))
+    assert (order["op"], order["path"]) == ("add", "/spec/ingress/0/from")
+    patched, second = copy.deepcopy(policy), copy.deepcopy(policy)
+    patched["spec"]["ingress"][0]["from"] = order["value"]
+    second["spec"]["ingress"] = [{"from": order["value"]}]
+    for port in (PORTS["echo"], PORTS["daytime"]):
+        assert lets_in([policy], "192.0.2.7", port)
+        assert not lets_in([patched], "192.0.2.7", port)
+        assert lets_in([patched], "198.51.100.1", port)
+        assert lets_in([patched], "2001:db8::1", port)
+        assert lets_in([policy, second], "192.0.2.7", port)
+    assert not lets_in([patched], "198.51.100.1", PORTS["metrics"])
+    assert lets_in([policy, second], "198.51.100.1", PORTS["metrics"])
