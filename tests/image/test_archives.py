@@ -48,7 +48,13 @@ def test_what_a_container_engine_is_told(form: str, request: pytest.FixtureReque
 
 def test_the_health_check(docker: Image) -> None:
     """The archive for docker and podman has one, which needs no shell."""
-    assert docker.config["config"]["Healthcheck"]["Test"] == ["CMD", "unpd", "status"]
+    assert docker.config["config"]["Healthcheck"]["Test"] == [
+        "CMD",
+        "unpd",
+        "status",
+        "--control",
+        "/run/unpd/control.sock",
+    ]
 
 
 def test_both_archives_hold_the_same_files(docker: Image, oci: Image) -> None:
