@@ -277,7 +277,11 @@ def test_the_program_that_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     monkeypatch.setattr(sys, "argv", [str(program)])
     found = install_units.this_installation()
     assert found.program == program
-    assert found.parts == (program.resolve(), Path(sys.executable).resolve(), (ROOT / "unpd").resolve())
+    assert found.parts == (
+        program.resolve(),
+        Path(sys.executable).resolve(),
+        (ROOT / "unpd").resolve(),
+    )
     monkeypatch.setattr(sys, "argv", [str(ROOT / "unpd/__main__.py")])
     monkeypatch.setattr(sysconfig, "get_path", lambda _: str(tmp_path))
     assert install_units.this_installation().program == program

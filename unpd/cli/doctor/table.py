@@ -33,7 +33,7 @@ CHECKS = (
         service_unit.stop_timeout,
     ),
     Check("kill_mode", "KillMode= of the unit", service_unit.kill_mode),
-    Check("drop_in", "an old programs.conf, which systemd 255 refuses", service_unit.drop_in),
+    Check("drop_in", "an old programs.conf, with which unpd does not start", service_unit.drop_in),
     Check("writable", "files and directories that other users can change", rights.writable),
     Check("usable", "files and directories that the daemon cannot use", rights.usable),
     Check("secrets", "variables of programs that every user can read", rights.readable_secrets),
