@@ -228,7 +228,7 @@ def test_nftables_drops_before_every_instance(launch: Launch, tmp_path: Path) ->
     """
     with site(launch, tmp_path) as made, held(made, 1, SUSPECT) as socks:
         balancer = made.net.balancer
-        run_there(balancer, "nft", "-f", "-", data=example(PAGE, "table inet"))
+        run_there(balancer, "nft", "-f", "-", data=example(PAGE, "add table inet"))
         assert made.serves(SUSPECT)
         (command,) = commands("nft")
         run_there(balancer, "nft", *command)
