@@ -51,7 +51,9 @@ def import_function(service: str, handler: str, path: Sequence[str]) -> Function
     not fork (pthread_atfork(3)).
     """
     sys.path[:0] = path
-    importlib.invalidate_caches()
+    # Not importlib.invalidate_caches(): from Python 3.12 on that imports two dozen
+    # modules, which this process may have no right to read any more.
+    sys.path_importer_cache.clear()
     with _explained(f"services.{service}.handler: {quoted(handler)}", path):
         function = _function(handler)
         _refuse_threads()
