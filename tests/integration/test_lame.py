@@ -2,7 +2,6 @@
 balancers, to people and to the service manager that it will stop.
 """
 
-import contextlib
 import time
 from signal import SIGHUP, SIGINT, SIGKILL, SIGTERM
 
@@ -12,7 +11,7 @@ from tests.support import clients, procs
 from tests.support.daemon import Unpd
 from tests.support.fake_systemd import FakeSystemd
 from tests.support.launch import Launch
-from tests.support.operating import ask, read_answer, send_request, status
+from tests.support.operating import ask, reload_behind_a_stop, status
 from tests.support.waiting import until
 
 LASTING = """
@@ -24,8 +23,6 @@ listen = ["tcp://127.0.0.1:0"]
 """
 SHORT_S = 2.0
 SHORT = LASTING.replace("600", f"{SHORT_S}")
-AIR_S = 2.0
-"""What a busy machine may add to a bound."""
 
 
 def lame(launch: Launch, text: str = LASTING) -> Unpd:
@@ -143,11 +140,7 @@ def test_a_reload_of_the_same_turn_is_refused(launch: Launch) -> None:
     """The order to stop is taken first, wherever the request stands."""
     unpd = launch(LASTING)
     unpd.expect_errors("reload.refused")
-    with procs.stopped([unpd.pid]):
-        unpd.signal(SIGTERM)
-        waiting = send_request(unpd.control, verb="reload")
-    with contextlib.closing(waiting):
-        answer = read_answer(waiting)
+    answer = reload_behind_a_stop(unpd)
     assert answer["ok"] is False
     assert "stopping" in answer["reason"]
     assert status(unpd)["phase"] == "lame"

@@ -12,7 +12,7 @@ import pytest
 from tests.support import clients, procs
 from tests.support.daemon import Unpd
 from tests.support.launch import Launch
-from tests.support.operating import read_answer, send_request
+from tests.support.operating import reload_behind_a_stop
 from tests.support.waiting import until
 
 ECHO = """
@@ -187,11 +187,7 @@ def test_no_client_is_accepted_during_a_stop(launch: Launch) -> None:
 def test_a_reload_that_meets_a_stop_gets_its_answer(launch: Launch) -> None:
     """A reload request to a stopping daemon is answered with a refusal."""
     unpd = launch(ECHO)
-    with procs.stopped([unpd.pid]):
-        unpd.signal(SIGTERM)
-        waiting = send_request(unpd.control, verb="reload")
-    with contextlib.closing(waiting):
-        answer = read_answer(waiting)
+    answer = reload_behind_a_stop(unpd)
     assert answer["ok"] is False
     assert "stopping" in answer["reason"]
     assert unpd.wait_exit() == 0

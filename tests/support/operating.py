@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from signal import SIGTERM
 from typing import Any
 
 from tests.support import procs
@@ -95,6 +96,17 @@ def read_answer(sock: socket.socket) -> dict[str, Any]:
     answer = json.loads(line)
     assert isinstance(answer, dict)
     return answer
+
+
+def reload_behind_a_stop(unpd: Unpd) -> dict[str, Any]:
+    """Have the daemon find an order to stop and a request to reload in one turn. Return
+    the answer to the request.
+    """
+    with procs.stopped([unpd.pid]):
+        unpd.signal(SIGTERM)
+        waiting = send_request(unpd.control, verb="reload")
+    with contextlib.closing(waiting):
+        return read_answer(waiting)
 
 
 def descriptors(unpd: Unpd, births: int) -> int:
