@@ -121,17 +121,21 @@ clean:
 	find unpd tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The recipe asks the interpreter for its own path: PATH may lead to the shell script of
-# a version manager, which may fail, or hide the real program.
-OWN_PATH := import ensurepip, sys, venv; \
-	print(sys.executable if sys.version_info >= (3, 11) else "")
+# a version manager, which may fail, or hide the real program. Where root has not chosen
+# one, it is one that every user can start, because unpd and its tests drop their rights.
+CANDIDATES := $(or $(PYTHON),python3.11 python3 /usr/bin/python3.11 /usr/bin/python3)
+OWN_PATH := import ensurepip, os, pathlib, sys, venv; \
+	closed = [p for p in pathlib.Path(sys.executable).resolve().parents if not p.stat().st_mode & 1]; \
+	usable = "$(PYTHON)" or os.geteuid() != 0 or not closed; \
+	print(sys.executable if usable and sys.version_info >= (3, 11) else "")
 $(VENV)/bin/python:
-	@for candidate in $(or $(PYTHON),python3.11 python3); do \
+	@for candidate in $(CANDIDATES); do \
 		real=$$("$$candidate" -c '$(OWN_PATH)' 2>/dev/null) || real=; \
 		if [ -n "$$real" ]; then "$$real" -m venv $(VENV) && exit 0; rm -rf $(VENV); exit 1; fi; \
 	done; \
 	echo 'unpd needs Python 3.11 or later with its venv module' \
-		'(on Debian: apt install python3-venv);' \
-		'none of these is one: $(or $(PYTHON),python3.11 python3)' >&2; exit 1
+		'(on Debian: apt install python3-venv), for root one that every user can start;' \
+		'none of these is one: $(CANDIDATES)' >&2; exit 1
 
 # The stamps keep repeated runs quick and offline. unpd itself is installed editable, so
 # only pyproject.toml can make a stamp old.
