@@ -31,7 +31,7 @@ from unpd.config.times import ServiceTimes
 from unpd.logs import Log
 from unpd.names import Halt, RefusalReason, Resource
 from unpd.services.echo import Echo, EchoOptions
-from unpd.worker.admission import STALE_S, Admission, DatagramAdmission, Gate
+from unpd.worker.admission import CALLERS, STALE_S, Admission, DatagramAdmission, Gate
 from unpd.worker.ledger import Ledger
 from unpd.worker.reception import Reception
 from unpd.worker.refusals import RefusalLines
@@ -281,6 +281,51 @@ def test_a_unix_peer_is_known_by_its_user(scene: Scene) -> None:
             admission = scene.admission(AccessTerms(allow=rules(entry)))
             decision, _ = admission.admit(ours.fileno(), b"\x01\x00", 1.0)
             assert (decision.refusal is None) == admitted
+
+
+def test_an_address_that_has_come_before_is_decided_as_at_first(scene: Scene) -> None:
+    """By the lists, by a denial that came meanwhile, by counts and by a halt."""
+    terms = AccessTerms(deny=rules("192.0.2.2"), allow=rules("192.0.2.0/24"), max_per_source=3)
+    admission = scene.admission(terms)
+
+    def reason(address: str) -> RefusalReason | None:
+        refusal = admission.admit(-1, sockaddr(address), 1.0)[0].refusal
+        return refusal.reason if refusal else None
+
+    for _ in range(3):
+        assert reason("192.0.2.1") is None
+        assert reason("192.0.2.2") is RefusalReason.DENY
+        assert reason("198.51.100.1") is RefusalReason.ALLOW
+    assert reason("192.0.2.1") is RefusalReason.MAX_PER_SOURCE
+    scene.denied.publish(Ranges(4, [Network.parse("192.0.2.1")]).words, Ranges(6).words)
+    assert reason("192.0.2.1") is RefusalReason.DENIED
+    assert reason("192.0.2.2") is RefusalReason.DENY
+    scene.halted.show({COLUMN: Halt.REFUSING})
+    assert {reason(f"192.0.2.{last}") for last in (1, 2, 3)} == {RefusalReason.PAUSED}
+
+
+def test_no_unix_peer_passes_for_an_address(scene: Scene) -> None:
+    """Whatever the name to which it has bound its socket."""
+    admission = scene.admission(AccessTerms(allow=rules("192.0.2.1")))
+    assert admission.admit(-1, sockaddr("192.0.2.1"), 1.0)[0] is ADMITTED
+    name = b"\x00\x00" + sockaddr("192.0.2.1")[4:]
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        for _ in range(2):
+            refusal = admission.admit(ours.fileno(), b"\x01\x00" + name, 1.0)[0].refusal
+            assert refusal is not None
+            assert refusal.reason is RefusalReason.ALLOW
+
+
+def test_a_flood_of_addresses_is_forgotten(scene: Scene) -> None:
+    """Memory stays bounded, and each is decided as at first."""
+    admission = scene.admission(AccessTerms(deny=rules("10.0.0.0/16")))
+    refused = 0
+    for number in range(3 * CALLERS):
+        address = f"10.{number % 2}.{number // 256 % 256}.{number % 256}"
+        refused += admission.admit(-1, sockaddr(address), 1.0)[0].refusal is not None
+        assert len(admission.callers) <= CALLERS
+    assert refused == 3 * CALLERS / 2
 
 
 def test_datagrams_are_never_open(scene: Scene) -> None:

@@ -132,6 +132,8 @@ ADMITTED = Decision()
 
 Check = Callable[[Peer, Clocks], Verdict | None]
 """Tells whether one reason refuses a peer."""
+_LISTS = frozenset((RefusalReason.DENY, RefusalReason.ALLOW))
+"""The reasons that depend on the peer alone, whatever the time and the counts."""
 
 
 class Decider:
@@ -140,13 +142,26 @@ class Decider:
     def __init__(self, terms: AccessTerms, counts: Counts) -> None:
         self._observe = terms.observe
         self._checks = tuple(_CHECKS[reason](terms, counts) for reason in terms.decided)
+        self._beyond_lists = tuple(
+            check
+            for reason, check in zip(terms.decided, self._checks, strict=True)
+            if reason not in _LISTS
+        )
+        self._lists = terms.deny, terms.allow
         self._queued = tuple(_CHECKS[reason](terms, counts) for reason in terms.queued)
         self._rooms = tuple(_ROOMS[reason](terms, counts) for reason in terms.queued)
 
-    def decide(self, peer: Peer, at: Clocks) -> Decision:
-        """Decide about a peer that was accepted, or about a datagram of it."""
+    def lists_pass(self, peer: Peer) -> bool:
+        """Whether ``deny`` and ``allow`` let a peer in, now and later."""
+        deny, allow = self._lists
+        return not deny.find(peer) and (not allow or allow.find(peer) is not None)
+
+    def decide(self, peer: Peer, at: Clocks, *, lists_pass: bool = False) -> Decision:
+        """Decide about a peer that was accepted, or about a datagram of it.
+        ``lists_pass``: that the lists let it in is known, so they are not asked.
+        """
         observed: tuple[Verdict, ...] = ()
-        for check in self._checks:
+        for check in self._beyond_lists if lists_pass else self._checks:
             verdict = check(peer, at)
             if verdict is None:
                 continue

@@ -268,6 +268,31 @@ def test_an_empty_allow_refuses_nobody() -> None:
     assert Decider(terms(allow=rules(Entry("all"))), AnyPeer()).decide(Peer(UNIX), NOON) is ADMITTED
 
 
+@pytest.mark.parametrize(
+    ("deny", "allow", "passes"),
+    [
+        ((), (), True),
+        ((), ("all",), True),
+        ((), ("10.0.0.0/8",), False),
+        (("10.0.0.0/8",), ("192.0.2.7",), True),
+        (("192.0.2.7",), ("192.0.2.0/24",), False),
+        (("all",), (), False),
+    ],
+)
+def test_what_the_lists_say_may_be_known(
+    deny: tuple[str, ...], allow: tuple[str, ...], passes: bool
+) -> None:
+    """The decision is then the same, by the reasons before the lists and after them."""
+    lists = {"deny": rules(*map(Entry, deny)), "allow": rules(*map(Entry, allow))}
+    for observe in (frozenset[RefusalReason](), frozenset(REASONS[1:])):
+        both = terms(RefusalReason.MAX_PER_SOURCE, **lists, observe=observe)
+        for counts in (Counts(), Counts(of_source=10), over(), over(live=None)):
+            decider = Decider(both, counts)
+            assert decider.lists_pass(PEER) is passes
+            asked = decider.decide(PEER, NOON)
+            assert decider.decide(PEER, NOON, lists_pass=passes) == asked
+
+
 class AnyPeer(Counts):
     """Counts that deny no peer."""
 
