@@ -13,7 +13,8 @@
 #   make test-packaging
 #                   tests the packages, the wheel too, and the deb in a booted Debian 12 and
 #                   13, in 6 minutes; needs root, mmdebstrap, systemd-container, dnf
-#   make test-wheel runs the default tests against the installed wheel
+#   make test-wheel runs the default tests against the installed wheel; WHEEL_PYTHON=...
+#                   is the Python that gets it, by default that of .venv
 #   make test-kubernetes
 #                   tests the image and the manifests on a cluster, in five minutes (the
 #                   first time fifteen); needs root (tests/kubernetes/README.md)
@@ -67,7 +68,7 @@ test-packaging: $(VENV)/packaging.stamp
 		tests/packaging $(ARGS)
 
 test-wheel: $(VENV)/tests.stamp
-	@PYTHON=$(abspath $(BIN))/python packaging/test-wheel $(ARGS)
+	@PYTHON=$(WHEEL_PYTHON) packaging/test-wheel $(ARGS)
 
 # As above.
 test-image: $(VENV)/tests.stamp

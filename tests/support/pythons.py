@@ -1,6 +1,8 @@
 """The Pythons of this machine from 3.11 on: those on PATH, and those that pyenv built.
 
-Called by the packaging tests.
+Called by the packaging tests. ``python -m tests.support.pythons`` prints the path of
+the newest one that is of another version than the Python that runs it, for ``.ci/run``;
+nothing if there is none.
 """
 
 import os
@@ -54,3 +56,14 @@ def _asked(candidate: Path) -> tuple[str, Path]:
 
 def _number(version: str) -> tuple[int, ...]:
     return tuple(map(int, version.split(".")))
+
+
+def main() -> None:
+    """Print another Python than this one."""
+    others = [path for version, path in found().items() if version != running()]
+    if others:
+        print(others[-1])
+
+
+if __name__ == "__main__":
+    main()
