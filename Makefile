@@ -37,6 +37,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
+# Where it is set, each Python that a test starts compiles unpd again, for 0.2 s or more.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DELETE_ON_ERROR:
 .PHONY: help run test test-slow test-full check test-packaging test-wheel test-image \
 	test-kubernetes bench bench-quick deb rpm image manual dashboard prometheusrule clean
