@@ -12,7 +12,7 @@ from tests.support.counts import wait_active
 from tests.support.daemon import Unpd
 from tests.support.launch import Launch
 from tests.support.observed import Samples, total
-from tests.support.operating import VERSION, read_answer, status
+from tests.support.operating import VERSION, read_answer, status, wait_all_ready
 from tests.support.waiting import until
 
 TEN_SECONDS = struct.pack("@ll", 10, 0)
@@ -72,7 +72,7 @@ def test_a_thousand_control_clients_hold_nobody_up(launch: Launch) -> None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, TEN_SECONDS)
             sock.connect(str(unpd.control))
         assert clients.converse(unpd.address("echo"), b"hello") == b"hello"
-    until(lambda: status(unpd)["ready"], 10.0, "an answer about the state")
+    wait_all_ready(unpd)
     assert long_turns(unpd) == before
 
 

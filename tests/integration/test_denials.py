@@ -16,7 +16,7 @@ import pytest
 from tests.support import clients
 from tests.support.daemon import Unpd
 from tests.support.launch import Launch
-from tests.support.operating import ask, degraded, refused_reload, reload, status
+from tests.support.operating import ask, degraded, refused_reload, reload, wait_all_ready
 from tests.support.sessions import FORK, dispatcher, greet, kill_dispatcher, works
 from tests.support.waiting import until
 from unpd.names import ExitCode
@@ -344,7 +344,7 @@ def test_a_process_that_stands_still_holds_up_no_answer(launch: Launch) -> None:
     assert denied(unpd) == [DENIED]
     os.kill(worker, SIGKILL)
     unpd.expect_errors("worker.died")
-    until(lambda: status(unpd)["ready"], 10.0, "another worker")
+    wait_all_ready(unpd)
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -17,7 +17,7 @@ from tests.support import clients, descriptors, faults, procs
 from tests.support.daemon import Unpd
 from tests.support.launch import Launch
 from tests.support.observed import parse_log
-from tests.support.operating import status
+from tests.support.operating import wait_all_ready
 from tests.support.terminal import Terminal, terminal
 from tests.support.waiting import until
 
@@ -137,7 +137,7 @@ def test_no_child_can_make_the_master_wait_for_the_pipe_of_another_user(launch: 
         os.close(fd)
         procs.kill(workers)
         unpd.wait_respawned(workers)
-        assert status(unpd)["ready"]
+        wait_all_ready(unpd)
         until(lambda: unpd.metric("unpd_log_lines_dropped_total") > 0, 10.0, "dropped lines")
         assert unpd.stop() == 0
         assert os.get_blocking(writer)

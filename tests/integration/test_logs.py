@@ -20,7 +20,7 @@ from tests.support import clients, descriptors, faults, procs
 from tests.support.daemon import Unpd
 from tests.support.launch import Launch
 from tests.support.observed import parse_address, parse_log
-from tests.support.operating import degraded, reload, status
+from tests.support.operating import degraded, reload, status, wait_all_ready
 from tests.support.ports import free_port
 from tests.support.scale import first
 from tests.support.waiting import until
@@ -446,7 +446,7 @@ def test_a_worker_cannot_make_the_master_wait_for_the_log(launch: Launch) -> Non
             os.close(fd)
         procs.kill(workers)
         unpd.wait_respawned(workers)
-        assert status(unpd)["ready"]
+        wait_all_ready(unpd)
         until(lambda: unpd.metric(DROPPED) > 0, 10.0, "dropped lines")
         assert unpd.stop() == 0
 

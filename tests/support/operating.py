@@ -131,6 +131,13 @@ def status(unpd: Unpd) -> dict[str, Any]:
     return found
 
 
+def wait_all_ready(unpd: Unpd) -> None:
+    """Wait until the daemon says that it is ready: a worker that has a title need not
+    be.
+    """
+    until(lambda: status(unpd)["ready"], 10.0, "the daemon to be ready")
+
+
 def degraded(unpd: Unpd) -> list[str]:
     """Return the sentences about the faults that stand."""
     return [str(fault["text"]) for fault in status(unpd)["degraded"]]
