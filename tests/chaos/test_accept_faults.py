@@ -202,16 +202,16 @@ def all_asleep(pids: list[int]) -> bool:
 
 
 def wakeups(traces: list[Trace]) -> int:
-    """Count how often a worker woke up for a listener: it read the queue (getsockopt of
-    TCP_INFO) or accepted after a wait that did not time out. Each worker also looks
-    once a second after a timeout.
+    """Count how often a worker woke up for a listener: epoll told its descriptor, and
+    the worker read the queue (getsockopt of TCP_INFO) or accepted. Each worker also
+    looks once a second, whatever woke it up.
     """
     pairs = [pair for trace in traces for pair in pairwise(trace.lines())]
+    used = [(told, re.match(r"(?:getsockopt|accept4)\((\d+), ", line)) for told, line in pairs]
     return sum(
-        before.startswith("epoll")
-        and not before.endswith(" = 0")
-        and ("TCP_INFO" in line or "accept4(" in line)
-        for before, line in pairs
+        told.startswith("epoll") and f"data={{u32={listener[1]}," in told
+        for told, listener in used
+        if listener
     )
 
 
