@@ -75,8 +75,8 @@ ROWS = {
     "listeners": Row({"listeners": list}, {"listeners": []}),
     "events": Row({"events": list, "missed": 0}, {"events": list, "missed": 0}),
     "wait": Row(
-        {"held": False, "why": "a reload is under way"},
-        {"held": False, "why": STOPPING},
+        {"held": False, "why": "a reload is under way", "stopping": False},
+        {"held": False, "why": STOPPING, "stopping": True},
         {"timeout": "0"},
     ),
     "deny": Row(DENIAL | {"replaced": False}, DENIAL | {"replaced": False}),

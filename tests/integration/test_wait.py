@@ -55,7 +55,7 @@ def test_a_drain_is_waited_for(launch: Launch) -> None:
             stack.close()
             answer = read_answer(it)
             assert mismatch(answer, WAIT) == ""
-            assert (answer["held"], answer["why"]) == (True, None)
+            assert (answer["held"], answer["why"], answer["stopping"]) == (True, None, False)
     assert status(unpd)["retired"] == []
 
 
@@ -86,6 +86,7 @@ def test_a_daemon_that_ends_is_waited_for_in_vain(launch: Launch) -> None:
             unpd.signal(SIGTERM)
             answer = read_answer(it)
     assert (answer["held"], answer["why"]) == (False, "the daemon is stopping")
+    assert answer["stopping"] is True
     assert unpd.wait_exit() == 0
     code, complaint = waited(unpd, "ready")
     assert (code, "unpd is not running" in complaint) == (3, True)

@@ -68,7 +68,7 @@ def wait_for(args: argparse.Namespace, wish: Wish) -> dict[str, Any]:
                 sleep(PAUSE_S)
                 continue
             give_up_at = math.inf
-            if answer["held"] or span_s == left_s or monotonic() - began_at < span_s:
+            if answer["held"] or answer["stopping"] or span_s == left_s:
                 return answer
             limit = "" if math.isinf(left_s) else f"; waiting for {span_text(left_s)} at most"
             shown.show(progress.waiting(wish.condition, answer) + limit)

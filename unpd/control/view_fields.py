@@ -20,6 +20,11 @@ WAIT = (
     AnswerField("held", "boolean", "Whether the condition holds."),
     AnswerField("why", "text", "Why it does not.", "it holds"),
     AnswerField(
+        "stopping",
+        "boolean",
+        "Whether that is because the daemon stops: then it can hold no more.",
+    ),
+    AnswerField(
         "connections",
         "integer",
         "How many connections are left.",

@@ -14,7 +14,7 @@ Errors: VerbError, which is answered.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -43,18 +43,31 @@ LOOK_S = 0.25
 class Obstacle:
     """Why a condition does not hold, as the end of a sentence. ``connections``: how
     many are left, None where that is not the matter. ``until``: when they have to end,
-    in UTC.
+    in UTC. ``stopping``: it is that the daemon stops.
     """
 
     why: str
     connections: int | None = None
     until: str | None = None
+    stopping: bool = False
 
     @property
     def fields(self) -> dict[str, Any]:
         """The answer about it, as :data:`unpd.control.view_fields.WAIT` has it."""
-        shown = {"why": self.why, "connections": self.connections, "until": self.until}
-        return {"ok": True, "held": False, **shown}
+        return {"ok": True, "held": False, **asdict(self)}
+
+
+HELD: Mapping[str, Any] = MappingProxyType(
+    {
+        "ok": True,
+        "held": True,
+        "why": None,
+        "connections": None,
+        "until": None,
+        "stopping": False,
+    }
+)
+"""The answer about a condition that holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,10 +214,10 @@ def look(runtime: Runtime, state: State, at: float) -> None:
             runtime.waits.remove(wait)
 
 
-def _outcome(runtime: Runtime, state: State, wait: Wait, at: float) -> dict[str, Any] | None:
+def _outcome(runtime: Runtime, state: State, wait: Wait, at: float) -> Mapping[str, Any] | None:
     """The answer to a request; None while it waits."""
     if state.phase in ENDING_PHASES:
-        return Obstacle("the daemon is stopping").fields
+        return Obstacle("the daemon is stopping", stopping=True).fields
     if wait.service:
         if at < min(wait.look_at, wait.late_at):
             return None
@@ -212,7 +225,7 @@ def _outcome(runtime: Runtime, state: State, wait: Wait, at: float) -> dict[str,
     condition = CONDITIONS[wait.condition]
     try:
         if condition.holds(runtime, state, wait.service):
-            return {"ok": True, "held": True, "why": None, "connections": None, "until": None}
+            return HELD
         if at >= wait.late_at:
             return condition.obstacle(runtime, state, wait.service).fields
     except VerbError as error:

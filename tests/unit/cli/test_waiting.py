@@ -14,7 +14,10 @@ from unpd.control.client import ANSWER_TIMEOUT_S, BrokenOffError
 from unpd.errors import UnpdError
 
 UNTIL = "2026-11-30T02:00:00Z"
-HELD = {"held": True, "why": None, "connections": None, "until": None}
+HELD = {"held": True, "why": None, "connections": None, "until": None, "stopping": False}
+
+STOPPING = -1
+"""Stands for the look of a daemon that stops."""
 
 
 class Screen(io.StringIO):
@@ -50,7 +53,14 @@ class Daemon:
         if look == 0:
             return HELD
         self.passes(span_s)
-        return {"held": False, "why": f"{look} left", "connections": look, "until": None}
+        why = "the daemon is stopping" if look == STOPPING else f"{look} left"
+        return {
+            "held": False,
+            "why": why,
+            "connections": look,
+            "until": None,
+            "stopping": look == STOPPING,
+        }
 
     def waited(self, timeout: str | None = None) -> dict[str, Any]:
         """The answer to a wait for the drain of echo."""
@@ -78,6 +88,15 @@ def test_a_terminal_shows_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
         "",
     )
     assert screen.getvalue() == "".join(clear + text for text in shown)
+
+
+def test_a_daemon_that_stops_is_told_by_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it took to give it: a terminal asks once a second."""
+    monkeypatch.setattr(sys, "stderr", Screen())
+    daemon = Daemon(monkeypatch, 2, STOPPING, 0)
+    answer = daemon.waited("1m")
+    assert (answer["held"], answer["stopping"]) == (False, True)
+    assert daemon.spans == [1, 1]
 
 
 @pytest.mark.parametrize("error", [BrokenOffError("broken off"), NoPlaceError("16 commands")])

@@ -92,6 +92,7 @@ class Master:
         if answer["ok"]:
             assert mismatch(answer, WAIT) == ""
             assert answer["held"] is (answer["why"] is None)
+            assert answer["stopping"] is (answer["why"] == "the daemon is stopping")
         return answer.get("why", answer)
 
 
