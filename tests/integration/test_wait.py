@@ -88,20 +88,24 @@ def test_a_daemon_that_ends_is_waited_for_in_vain(launch: Launch) -> None:
     assert (answer["held"], answer["why"]) == (False, "the daemon is stopping")
     assert answer["stopping"] is True
     assert unpd.wait_exit() == 0
-    code, complaint = waited(unpd, "ready")
-    assert (code, "unpd is not running" in complaint) == (3, True)
+    for words in (("drained",), ("ready", "--timeout", "0")):
+        code, complaint = waited(unpd, *words)
+        assert (code, "unpd is not running" in complaint) == (3, True)
 
 
-def test_a_daemon_that_is_killed_does_not_run(tmp_path: Path) -> None:
-    """The command notices it while it waits, and does not take it for an answer."""
+@pytest.mark.parametrize("condition", ["drained", "ready"])
+def test_a_daemon_that_is_killed_does_not_run(tmp_path: Path, condition: str) -> None:
+    """The command notices it while it waits, and does not take it for an answer, nor
+    for a daemon that has yet to start.
+    """
     path = tmp_path / "control.sock"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen()
-        command = [*COMMAND, "wait", "drained", "--control", str(path)]
+        command = [*COMMAND, "wait", condition, "--control", str(path)]
         with subprocess.Popen(command, stderr=subprocess.PIPE) as waiting:
             with listener.accept()[0] as daemon:
-                assert json.loads(daemon.recv(4096))["condition"] == "drained"
+                assert json.loads(daemon.recv(4096))["condition"] == condition
                 listener.close()
             complaint = waiting.communicate()[1].decode()
     assert waiting.returncode == 3
@@ -131,7 +135,7 @@ def test_a_start_and_a_reload_that_last_are_told(launch: Launch, public: Path) -
 
 @contextlib.contextmanager
 def on_a_terminal(
-    unpd: Unpd, *words: str
+    control: Path, *words: str
 ) -> Iterator[tuple[subprocess.Popen[bytes], Callable[[str], None]]]:
     """Run a command whose standard error is a terminal. Yields it, and a function that
     waits until the terminal has shown a text.
@@ -148,7 +152,7 @@ def on_a_terminal(
     def shows(text: str) -> None:
         until(lambda: is_shown(text), 20.0, lambda: f"{text!r} on the terminal: {bytes(said)!r}")
 
-    command = [*COMMAND, *words, "--control", str(unpd.control)]
+    command = [*COMMAND, *words, "--control", str(control)]
     with contextlib.ExitStack() as stack:
         for fd in (keyboard, screen):
             stack.callback(os.close, fd)
@@ -172,11 +176,22 @@ def test_a_terminal_shows_how_far_a_stop_is(launch: Launch) -> None:
         holding_one(stack, unpd)
         os.kill(worker, SIGSTOP)
         stack.callback(os.kill, worker, SIGCONT)
-        with on_a_terminal(unpd, "stop") as (command, shows):
+        with on_a_terminal(unpd.control, "stop") as (command, shows):
             shows("stopping: 1 connection left, until 20")
             stack.close()
             assert command.wait(20.0) == 0
     assert unpd.wait_exit() == 0
+
+
+def test_a_daemon_may_start_after_the_command(launch: Launch) -> None:
+    """The command waits for its control socket, and then until it is ready."""
+    control = launch.directory / "unpd-0/control.sock"
+    with on_a_terminal(control, "wait", "ready", "--timeout", "60s") as (command, shows):
+        shows("not ready: no daemon runs yet; waiting for ")
+        unpd = launch(ONE + ECHO, ready=False)
+        assert unpd.control == control
+        assert command.wait(20.0) == 0
+        assert unpd.log_events("master.ready")
 
 
 @pytest.mark.slow
@@ -185,7 +200,8 @@ def test_a_terminal_shows_how_far_a_drain_is(launch: Launch) -> None:
     unpd = launch(ONE + ECHO)
     with contextlib.ExitStack() as stack:
         holding_one(stack, unpd)
-        with on_a_terminal(unpd, "drain", "echo", "--timeout", "10m") as (command, shows):
+        words = ("drain", "echo", "--timeout", "10m")
+        with on_a_terminal(unpd.control, *words) as (command, shows):
             shows("not drained: 1 connection of echo is left; waiting for 10 min at most")
             stack.close()
             assert command.wait(20.0) == 0
@@ -203,7 +219,7 @@ def test_a_terminal_shows_how_far_a_reload_is(launch: Launch, public: Path) -> N
         reload(unpd, every_pool=True)
         reconfigure(unpd, PATIENT + ECHO + held.text)
         left = "1 connection of retired processes left, until 20"
-        with on_a_terminal(unpd, "reload") as (command, shows):
+        with on_a_terminal(unpd.control, "reload") as (command, shows):
             shows(f"reloading (proving); {left}")
             held.let_go()
             assert command.wait(20.0) == 0

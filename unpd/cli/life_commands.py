@@ -186,7 +186,7 @@ def events(args: argparse.Namespace) -> int:
 
 def wait(args: argparse.Namespace) -> int:
     """``unpd wait``: the exit code is the answer. A daemon that ends meanwhile does not
-    run.
+    run, and nor does one that does not start in time.
     """
     try:
         answer = wait_for(args, Wish(args.condition, args.service, args.timeout))

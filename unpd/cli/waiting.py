@@ -6,8 +6,11 @@ request that is broken off, or refused because too many commands wait, is made a
 some seconds: the daemon may have no place for one more, and a drain of hours must not
 end for that.
 
+A daemon may be asked for before it runs: ``unpd run & unpd wait ready``. So the wait
+for :data:`STARTS` begins with one for its control socket.
+
 Called by the commands. Errors: UnpdError from the daemon, of which NoPlaceError is one;
-NotRunningError if it ends.
+NotRunningError if no daemon comes in time, or if it ends.
 """
 
 import argparse
@@ -20,7 +23,12 @@ from typing import Any
 from unpd.cli import progress
 from unpd.cli.asking import checked, connect, request_of
 from unpd.cli.progress import TICK_S, Progress
-from unpd.control.client import ANSWER_TIMEOUT_S, BrokenOffError, RefusedError
+from unpd.control.client import (
+    ANSWER_TIMEOUT_S,
+    BrokenOffError,
+    NotRunningError,
+    RefusedError,
+)
 from unpd.control.protocol import Request
 from unpd.control.spans import timeout_s
 from unpd.control.view_fields import WAIT
@@ -28,9 +36,11 @@ from unpd.errors import UnpdError
 from unpd.wording import span_text
 
 PAUSE_S = 0.25
-"""How long after a broken connection, or a refusal for want of a place, the next
-request is made.
+"""How long after a broken connection, a refusal for want of a place, or a look for the
+control socket of a daemon that has yet to start, the next request is made.
 """
+STARTS = "ready"
+"""The condition for which no daemon has to run yet."""
 
 
 class NoPlaceError(UnpdError):
@@ -53,7 +63,7 @@ def wait_for(args: argparse.Namespace, wish: Wish) -> dict[str, Any]:
     over, or the daemon stops.
     """
     ends_at = math.inf if wish.timeout is None else monotonic() + timeout_s(wish.timeout)
-    give_up_at = math.inf
+    give_up_at, seen = math.inf, wish.condition != STARTS
     with Progress() as shown:
         while True:
             began_at = monotonic()
@@ -61,17 +71,27 @@ def wait_for(args: argparse.Namespace, wish: Wish) -> dict[str, Any]:
             span_s = min(left_s, TICK_S) if shown.shows else left_s
             try:
                 answer = _asked(args, wish, span_s)
+            except NotRunningError:
+                if seen or began_at >= ends_at:
+                    raise
+                shown.show(f"not {wish.condition}: no daemon runs yet{_limit(left_s)}")
+                sleep(min(PAUSE_S, ends_at - began_at))
+                continue
             except (BrokenOffError, NoPlaceError):
-                give_up_at = _patience(began_at, give_up_at)
+                give_up_at, seen = _patience(began_at, give_up_at), True
                 if monotonic() >= give_up_at:
                     raise
                 sleep(PAUSE_S)
                 continue
-            give_up_at = math.inf
+            give_up_at, seen = math.inf, True
             if answer["held"] or answer["stopping"] or span_s == left_s:
                 return answer
-            limit = "" if math.isinf(left_s) else f"; waiting for {span_text(left_s)} at most"
-            shown.show(progress.waiting(wish.condition, answer) + limit)
+            shown.show(progress.waiting(wish.condition, answer) + _limit(left_s))
+
+
+def _limit(left_s: float) -> str:
+    """How long the command waits, as the end of a line of its progress."""
+    return "" if math.isinf(left_s) else f"; waiting for {span_text(left_s)} at most"
 
 
 def _whole(left_s: float) -> float:

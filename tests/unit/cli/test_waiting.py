@@ -9,8 +9,8 @@ import pytest
 
 from unpd.cli import progress, waiting
 from unpd.cli.progress import Progress
-from unpd.cli.waiting import NoPlaceError, Wish, wait_for
-from unpd.control.client import ANSWER_TIMEOUT_S, BrokenOffError
+from unpd.cli.waiting import PAUSE_S, NoPlaceError, Wish, wait_for
+from unpd.control.client import ANSWER_TIMEOUT_S, BrokenOffError, NotRunningError
 from unpd.errors import UnpdError
 
 UNTIL = "2026-11-30T02:00:00Z"
@@ -66,6 +66,10 @@ class Daemon:
         """The answer to a wait for the drain of echo."""
         return wait_for(argparse.Namespace(), Wish("drained", "echo", timeout))
 
+    def waited_ready(self, timeout: str | None = None) -> dict[str, Any]:
+        """The answer to a wait for a daemon that is ready."""
+        return wait_for(argparse.Namespace(), Wish("ready", None, timeout))
+
 
 def test_one_question_is_enough_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """The daemon answers when its time is over."""
@@ -118,6 +122,47 @@ def test_each_trouble_has_its_own_patience(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(sys, "stderr", Screen())
     error, looks = BrokenOffError("broken off"), [1] * 60
     assert Daemon(monkeypatch, error, *looks, error, 0).waited() == HELD
+
+
+ABSENT = NotRunningError("unpd is not running")
+
+
+def test_a_daemon_that_has_yet_to_start_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a wait for ready alone, and a terminal shows it. A drain that nobody does has
+    no end.
+    """
+    screen = Screen()
+    monkeypatch.setattr(sys, "stderr", screen)
+    daemon = Daemon(monkeypatch, *[ABSENT] * 9, 1, 0)
+    assert daemon.waited_ready("10s") == HELD
+    assert daemon.at == 9 * PAUSE_S + 1
+    assert "not ready: no daemon runs yet; waiting for 10 s at most" in screen.getvalue()
+    daemon = Daemon(monkeypatch, ABSENT, 0)
+    with pytest.raises(NotRunningError):
+        daemon.waited("10s")
+
+
+@pytest.mark.parametrize(("timeout", "asked"), [("0", 1), ("1s", 5)])
+def test_a_daemon_that_never_starts_does_not_run(
+    monkeypatch: pytest.MonkeyPatch, timeout: str, asked: int
+) -> None:
+    """The command looks once more when its time is over; 0 only looks."""
+    daemon = Daemon(monkeypatch, ABSENT)
+    with pytest.raises(NotRunningError):
+        daemon.waited_ready(timeout)
+    assert len(daemon.spans) == asked
+    assert daemon.at == float(timeout.removesuffix("s"))
+
+
+@pytest.mark.parametrize("seen", [1, BrokenOffError("broken off"), NoPlaceError("16 commands")])
+def test_a_daemon_that_was_seen_and_ends_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, seen: int | UnpdError
+) -> None:
+    """It may have failed to start, and no other one may come."""
+    monkeypatch.setattr(sys, "stderr", Screen())
+    daemon = Daemon(monkeypatch, ABSENT, seen, ABSENT, 0)
+    with pytest.raises(NotRunningError):
+        daemon.waited_ready("1m")
 
 
 def test_a_terminal_that_is_gone_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
