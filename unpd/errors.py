@@ -66,6 +66,14 @@ class Problem:
         return f"{place}: {self.key}: {self.message}" if self.key else f"{place}: {self.message}"
 
 
+class WrongUsageError(UnpdError):
+    """The command line asks for what cannot be meant, such as a service that the
+    configuration does not have.
+    """
+
+    exit_code = ExitCode.USAGE
+
+
 class ConfigError(UnpdError):
     """The configuration is refused.
 

@@ -40,7 +40,10 @@ EXIT_MEANINGS: Mapping[ExitCode, str] = MappingProxyType(
             "not running, a reload refused, no answer, an answer that cannot be printed, or a"
             " failure of unpd itself"
         ),
-        ExitCode.USAGE: "wrong usage",
+        ExitCode.USAGE: (
+            "wrong usage, also a service or a pool that there is not, or that is none of the kind"
+            " that the command is for"
+        ),
         ExitCode.NOT_RUNNING: "of status and wait: not running",
         ExitCode.DEGRADED: (
             "of status --check: degraded or not ready; of wait: not in time; of drain:"

@@ -136,9 +136,10 @@ def test_a_missing_configuration_ends_with_78(tmp_path: Path, command: str) -> N
     """
     path = tmp_path / "missing.toml"
     arguments = VERBS[command].arguments if command in VERBS else ()
-    values = {"condition": "ready", "level": "debug", "workers": "3"}
+    values = {"condition": "drained", "level": "debug", "workers": "3"}
     operands = [values.get(each.name, "::1") for each in arguments if each.operand]
-    ended = unpd(command, "--config", str(path), *operands)
+    options = ["--all"] if command == "kick" else []
+    ended = unpd(command, "--config", str(path), *operands, *options)
     assert ended.returncode == 78
     first, *more = ended.stderr.splitlines()
     assert first == f"unpd: {path}: there is no such file"

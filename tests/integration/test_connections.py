@@ -170,21 +170,21 @@ def test_many_connections_come_in_pages(launch: Launch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "sentence"),
+    ("words", "sentence"),
     [
-        (("--service", "nothing"), 1, 'the daemon has no service "nothing"'),
-        (("--peer", "192.0.2.1/24"), 2, "192.0.2.0/24"),
-        (("--older", "1"), 2, '"1" has no unit'),
-        (("--sort", "colour"), 2, "is no key: write one of service, peer, age"),
+        (("--service", "nothing"), 'the daemon has no service "nothing"'),
+        (("--peer", "192.0.2.1/24"), "192.0.2.0/24"),
+        (("--older", "1"), '"1" has no unit'),
+        (("--sort", "colour"), "is no key: write one of service, peer, age"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(
-    launch: Launch, words: tuple[str, ...], code: int, sentence: str
+    launch: Launch, words: tuple[str, ...], sentence: str
 ) -> None:
     """In one sentence that says what would be right."""
     unpd = launch(FORK)
     done = unpd.run("connections", "--control", str(unpd.control), *words)
-    assert done.returncode == code
+    assert done.returncode == 2
     assert sentence in done.stderr.decode().splitlines()[-1]
 
 
@@ -253,13 +253,18 @@ def test_a_kick_ends_programs(launch: Launch) -> None:
 
 
 def test_a_kick_names_what_it_ends(launch: Launch) -> None:
-    """Every connection only if that is asked for."""
+    """Every connection only if that is asked for, and none of a service that there is
+    not. Both are wrong usage.
+    """
     unpd = launch(FORK)
-    done = unpd.run("kick", "--control", str(unpd.control))
-    assert (done.returncode, done.stderr.decode()) == (
-        1,
-        "unpd: name what to end, by --service, --peer or --older; --all ends every connection\n",
-    )
+    no_service = 'unpd: the daemon has no service "dog"; it has "echo"'
+    for words, complaint in (
+        ((), "unpd kick: error: name what to end, by --service, --peer or --older; --all ends"),
+        (("--service", "dog"), no_service),
+    ):
+        done = unpd.run("kick", *words, "--control", str(unpd.control))
+        assert done.returncode == 2
+        assert done.stderr.decode().splitlines()[-1].startswith(complaint)
 
 
 # --- tables ---------------------------------------------------------------------------

@@ -140,10 +140,11 @@ def test_rules_alone(launch: Launch) -> None:
         (("192.0.2.300", "echo"), "192.0.2.300"),
         (("192.0.2.0/24", "echo"), "name one address of it"),
         (("192.0.2.1", "ech"), 'has no service "ech"; it has "echo"'),
+        (("uid:nobody-of-this-host", "echo"), "this host has no user"),
         (("192.0.2.1", "metrics"), "metrics is no service: allow in [metrics] alone says"),
     ):
         ended = unpd.run("explain", *words, *config)
-        assert ended.returncode != 0
+        assert ended.returncode == 2
         assert part in ended.stderr.decode()
 
 
@@ -177,7 +178,11 @@ def test_a_denial_is_explained_whole(launch: Launch) -> None:
     assert explained(unpd, OTHER)["denial"]["service"] == "trap"
     assert explained(unpd, HOME)["denial"] is None
     ended = unpd.run("explain", HOME, "metrics", *control)
+    assert ended.returncode == 2
     assert b"metrics is no service: allow in [metrics] alone says who may read" in ended.stderr
+    ended = unpd.run("explain", "uid:nobody-of-this-host", "echo", *control)
+    assert ended.returncode == 2
+    assert b"this host has no user" in ended.stderr
 
 
 def test_a_service_that_is_busy_makes_clients_wait(launch: Launch) -> None:

@@ -296,22 +296,24 @@ def test_a_daemon_that_stops_answers(launch: Launch) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [
-        (("pause", "ehco"), 1, 'the daemon has no service "ehco"; it has "echo"'),
+        (("pause", "ehco"), 2, 'the daemon has no service "ehco"; it has "echo"'),
         (("drain", "echo", "--timeout", "1x"), 2, '"1x" is no time'),
         (("wait", "drained", "echo"), 1, "echo is not draining: it takes new clients"),
-        (("wait", "ready", "echo"), 1, 'ready is about the whole daemon: leave "echo" out'),
-        (("wait", "drained", "ehco"), 1, "the daemon has no such service"),
-        (("scale", "default", "2"), 1, 'the pool "default" has no workers: dispatchers serve'),
-        (("scale", "fast", "2"), 1, 'the daemon has no pool "fast"; it has "default"'),
+        (("wait", "ready", "echo"), 2, 'ready is about the whole daemon: leave "echo" out'),
+        (("wait", "drained", "ehco"), 2, "the daemon has no such service"),
+        (("scale", "default", "2"), 2, 'the pool "default" has no workers: dispatchers serve'),
+        (("scale", "fast", "2"), 2, 'the daemon has no pool "fast"; it has "default"'),
         (("scale", "default", "0"), 2, "a whole number from 1 to 512"),
         (("log-level", "loud"), 2, "write one of debug, info, warning, error, configured"),
-        (("log-level", "configured", "--for", "1m"), 1, "leave --for out"),
+        (("log-level", "configured", "--for", "1m"), 2, "leave --for out"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(
     launch: Launch, words: tuple[str, ...], code: int, sentence: str
 ) -> None:
-    """In one sentence that says what would be right."""
+    """In one sentence that says what would be right. What the daemon does at the moment
+    is no wrong usage.
+    """
     unpd = launch(ECHO.format("fork"))
     assert sentence in done(unpd, *words, code=code).splitlines()[-1]
 

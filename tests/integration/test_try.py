@@ -197,7 +197,7 @@ def test_what_cannot_be_tried(launch: Launch) -> None:
         "whole": '"whole" has a program that expects a socket, and not standard input and output',
     }.items():
         done = tried(unpd, name)
-        assert (done.returncode, done.stderr.decode()) == (1, f"unpd: {reason}\n")
+        assert (done.returncode, done.stderr.decode()) == (2, f"unpd: {reason}\n")
 
 
 def test_without_a_daemon(launch: Launch, public: Path) -> None:
@@ -219,3 +219,6 @@ def test_without_a_daemon(launch: Launch, public: Path) -> None:
     assert lines[2] == "error"
     assert lines[3].endswith(" s: exit code 3")
     assert done.returncode == 1
+    unknown = unpd.run("try", "tall", "--config", str(unpd.config_path))
+    assert unknown.returncode == 2
+    assert b' has no service "tall"; it has "tell"' in unknown.stderr

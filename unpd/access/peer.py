@@ -13,6 +13,8 @@ from unpd.errors import quoted
 
 UNIX = 0
 """The family of a UNIX peer, beside V4 and V6."""
+UID = "uid:"
+"""How the name of a UNIX peer with a known user begins."""
 FORMS = 'an address such as "192.0.2.1" or "2001:db8::1", "unix", or "uid:NAME"'
 _FAMILY = struct.Struct("=H")
 _LINK_LOCAL, _AFTER_LINK_LOCAL = 0xFE80 >> 6, 118
@@ -61,11 +63,16 @@ def parse_peer(text: str, accounts: Accounts) -> Peer:
     user, or "uid:NAME" for one of this user with all its groups. ValueError with one
     sentence if ``text`` is none of them.
     """
-    if text == "unix":
-        return Peer(UNIX)
-    if text.startswith("uid:"):
+    if text.startswith(UID):
         uid = parse_uid(text, accounts)
         return Peer(UNIX, uid=uid, gids=_groups_of(uid, accounts))
+    return parse_address(text)
+
+
+def parse_address(text: str) -> Peer:
+    """Parse a peer of no known user, as :func:`parse_peer` does. ValueError."""
+    if text == "unix":
+        return Peer(UNIX)
     network = Network.parse(text, FORMS)
     if network.bits < network.width:
         raise ValueError(f"{quoted(text)} is a network: name one address of it")

@@ -21,7 +21,7 @@ from unpd.control.explained import no_service
 from unpd.dispatcher.launch import STEPS, Launch, Start, begin, prepare
 from unpd.dispatcher.roll import ProcessEnd
 from unpd.dispatcher.trials import end_told
-from unpd.errors import UnpdError, quoted
+from unpd.errors import WrongUsageError, quoted
 from unpd.kernel import processes, signals
 from unpd.kernel.spawning import Spawner
 from unpd.master import boot
@@ -40,10 +40,10 @@ def try_program(path: Path | None, name: str) -> dict[str, Any]:
     service = loaded.config.services.get(name)
     if service is None:
         whose = "the built-in default" if path is None else file_shown(path)
-        raise UnpdError(no_service(name, loaded.config.services, whose))
+        raise WrongUsageError(no_service(name, loaded.config.services, whose))
     reason = why_not_tried(service.options)
     if reason or not isinstance(service.options, ProgramOptions):
-        raise UnpdError(f"{quoted(name)} {reason}")
+        raise WrongUsageError(f"{quoted(name)} {reason}")
     identity = boot.identity_for(loaded)
     of_command = OF_COMMAND if identity else f"the user, the groups, {OF_COMMAND}"
     complain(DIFFERS.format(of_command), name="warning: ")

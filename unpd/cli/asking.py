@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from unpd.cli.configured import config_path, control_path, default_control
+from unpd.cli.parser import values_of
 from unpd.config.host import ROOT_RUNTIME_DIR
 from unpd.config.source import names_of
 from unpd.config.wording import file_shown
@@ -32,9 +33,8 @@ def request_of(args: argparse.Namespace) -> Request:
     the daemon of one configuration file.
     """
     verb = VERBS[args.command]
-    values = {argument.name: getattr(args, argument.name) for argument in verb.arguments}
     config = None if args.control is not None else config_path(args)
-    return Request(verb.name, values, names_of(config))
+    return Request(verb.name, values_of(verb, args), names_of(config))
 
 
 def connect(args: argparse.Namespace) -> ControlClient:

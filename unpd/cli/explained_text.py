@@ -8,7 +8,7 @@ from pathlib import Path
 
 from unpd.cli.output import printable
 from unpd.cli.tables import Values
-from unpd.errors import UnpdError
+from unpd.errors import WrongUsageError
 from unpd.kernel.privileges import user_name
 from unpd.wording import span_text
 
@@ -101,11 +101,11 @@ def from_rules(path: Path, address: str, service: str) -> Values:
 
     services = load(path).config.services
     if service not in services:
-        raise UnpdError(no_service(service, services, file_shown(path)))
+        raise WrongUsageError(no_service(service, services, file_shown(path)))
     try:
         peer = parse_peer(address, THIS_HOST)
     except ValueError as error:
-        raise UnpdError(str(error)) from None
+        raise WrongUsageError(str(error)) from None
     at = Moment(0.0, time.time())
     explanation = explain(services[service].main_access, None, peer, at)
     known = Circumstances(about=services[service].main_uses, rules_of=file_shown(path))

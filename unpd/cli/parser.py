@@ -51,7 +51,18 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     args, left = parser.parse_known_args(words)
     if left:
         args.parser.error(_not_taken(left, takes_config=hasattr(args, "config")))
+    if args.command in VERBS:
+        verb = VERBS[args.command]
+        try:
+            verb.check(values_of(verb, args))
+        except ValueError as error:
+            args.parser.error(str(error))
     return args
+
+
+def values_of(verb: Verb, args: argparse.Namespace) -> dict[str, Any]:
+    """The value of each argument of the verb."""
+    return {argument.name: getattr(args, argument.name) for argument in verb.arguments}
 
 
 def _misplaced(option: str, parser: argparse.ArgumentParser) -> str:

@@ -13,6 +13,15 @@ def network(text: str) -> object:
     return Network.parse(text)
 
 
+def client(text: str) -> object:
+    """Check the address of a client, or what stands for one. A user is looked up by the
+    daemon alone, on its own host.
+    """
+    from unpd.access.peer import UID, parse_address  # noqa: PLC0415 - see above
+
+    return text.startswith(UID) or parse_address(text)
+
+
 def span(text: str) -> object:
     """Check a span of time such as "10m"."""
     from unpd.control.spans import span_s  # noqa: PLC0415 - see above

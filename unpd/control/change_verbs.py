@@ -3,6 +3,8 @@
 """
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from unpd.control.argument_checks import span, timeout
 from unpd.control.verb import Answered, Argument, Verb
@@ -25,6 +27,12 @@ def _workers(text: str) -> object:
             f"the number of workers must be a whole number from 1 to {MAX_POOL_WORKERS}"
         )
     return text
+
+
+def _lasting_one(values: Mapping[str, Any]) -> None:
+    """Check that only a level of an operator has an end."""
+    if values["level"] == CONFIGURED and values["for"] is not None:
+        raise ValueError(f"{CONFIGURED} holds for good: leave --for out, or name a level")
 
 
 _SERVICE = Argument(
@@ -159,6 +167,7 @@ ROWS = (
             ),
         ),
         options=(_JSON,),
+        check=_lasting_one,
     ),
     Verb(
         name="scale",

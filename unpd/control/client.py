@@ -35,6 +35,7 @@ from unpd.errors import PrivilegeError, UnpdError
 from unpd.json_lines import LineBuffer, LineError
 from unpd.kernel.credentials import peer_credentials
 from unpd.kernel.privileges import user_name
+from unpd.names import ExitCode
 
 ANSWER_TIMEOUT_S = 5.0
 """How long a daemon may take to answer. One that works takes milliseconds."""
@@ -51,10 +52,14 @@ class SilentError(UnpdError):
 
 
 class RefusedError(UnpdError):
-    """The daemon refuses the request, for the reason in its ``answer``."""
+    """The daemon refuses the request, for the reason in its ``answer``, which says
+    whether that is wrong usage (:class:`~unpd.control.verb.VerbError`).
+    """
 
     def __init__(self, answer: Mapping[str, Any]) -> None:
         self.answer = answer
+        if answer.get("usage") is True:
+            self.exit_code = ExitCode.USAGE
         super().__init__(str(answer.get("reason", "unpd refused without a reason")))
 
 

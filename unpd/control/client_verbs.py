@@ -3,8 +3,10 @@
 """
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
-from unpd.control.argument_checks import denial_reason, network, span
+from unpd.control.argument_checks import client, denial_reason, network, span
 from unpd.control.verb import Answered, Argument, Verb
 
 SORT_KEYS = (
@@ -33,6 +35,14 @@ def _sort_key(text: str) -> object:
     if text not in SORT_KEYS:
         raise ValueError(f"{text!r} is no key: write one of {', '.join(SORT_KEYS)}")
     return text
+
+
+def _about_some(values: Mapping[str, Any]) -> None:
+    """Check that somebody has said which connections end."""
+    if not any(values[name] for name in ("service", "peer", "older", "all")):
+        raise ValueError(
+            "name what to end, by --service, --peer or --older; --all ends every connection"
+        )
 
 
 _CIDR = Argument(
@@ -164,6 +174,7 @@ ROWS = (
                 type=str,
                 placeholder="ADDRESS",
                 operand=True,
+                check=client,
                 help='the address of a client, or "unix", or "uid:NAME"',
             ),
             Argument(
@@ -270,5 +281,6 @@ ROWS = (
                 help="print the answer as JSON",
             ),
         ),
+        check=_about_some,
     ),
 )

@@ -1,7 +1,11 @@
 """The verbs about the life of the daemon: one row each (:mod:`unpd.control.verb`)."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from unpd.control.argument_checks import timeout
 from unpd.control.verb import Answered, Argument, Verb
+from unpd.errors import quoted
 
 CONDITIONS = ("ready", "reloaded", "drained")
 """For what ``unpd wait`` may wait."""
@@ -11,6 +15,16 @@ def _condition(text: str) -> object:
     if text not in CONDITIONS:
         raise ValueError(f"{text!r} is nothing to wait for: write one of {', '.join(CONDITIONS)}")
     return text
+
+
+def _about_one_thing(values: Mapping[str, Any]) -> None:
+    """Check that only a drain is waited for of a service."""
+    condition, service = values["condition"], values["service"]
+    if service and condition != "drained":
+        raise ValueError(
+            f"{condition} is about the whole daemon: leave {quoted(service)} out, or wait for"
+            f" drained {service}"
+        )
 
 
 ROWS = (
@@ -237,5 +251,6 @@ ROWS = (
                 help="print the answer as JSON",
             ),
         ),
+        check=_about_one_thing,
     ),
 )

@@ -20,8 +20,10 @@ from typing import Any
 
 
 class VerbError(Exception):
-    """The request names no verb, or gives a verb what it does not take; the text says
-    what would be right. ``fields``: what the answer has besides.
+    """The request names no verb, gives a verb what it does not take, or cannot be
+    carried out; the text says what would be right. ``fields``: what the answer has
+    besides. ``usage`` among them is true where the request itself is wrong, whatever
+    the daemon does at the moment: the command ends then with the code of wrong usage.
     """
 
     def __init__(self, reason: str, **fields: Any) -> None:
@@ -73,7 +75,8 @@ class Verb:
     ``help`` is the line in the list of commands; ``description`` is the text of the
     manual and of ``unpd VERB --help``. ``changes`` is true if the verb changes the
     daemon: then the log says which process asked. ``options`` say what the command does
-    with the answer; the daemon does not see them.
+    with the answer; the daemon does not see them. ``check`` raises ValueError, with one
+    sentence, for arguments that cannot be meant together.
     """
 
     name: str
@@ -83,22 +86,29 @@ class Verb:
     changes: bool
     arguments: tuple[Argument, ...] = ()
     options: tuple[Argument, ...] = ()
+    check: Callable[[Mapping[str, Any]], object] = dict
 
 
 def checked(verb: Verb, values: Mapping[str, object]) -> dict[str, Any]:
     """Return a value for each argument of ``verb``: the one in ``values``, or else the
     default. VerbError for a name that the verb does not know, for a value of another
-    type or that its check refuses, and if an operand is missing.
+    type or that its check refuses, if an operand is missing, and for values that cannot
+    be meant together.
     """
     known = [argument.name for argument in verb.arguments]
     for name in values:
         if name not in known:
             takes = f"only {', '.join(known)}" if known else "no argument"
             raise VerbError(f"unknown argument {name!r}: {verb.name} takes {takes}")
-    return {
+    found = {
         argument.name: _checked(argument, values.get(argument.name, argument.default))
         for argument in verb.arguments
     }
+    try:
+        verb.check(found)
+    except ValueError as error:
+        raise VerbError(str(error)) from None
+    return found
 
 
 def _checked(argument: Argument, value: object) -> object:

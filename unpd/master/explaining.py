@@ -69,11 +69,11 @@ def explained(runtime: Runtime, arguments: Mapping[str, Any]) -> Mapping[str, An
     """The fields of the answer."""
     services, name = runtime.deployment.config.services, arguments["service"]
     if name not in services:
-        raise VerbError(no_service(name, services))
+        raise VerbError(no_service(name, services), usage=True)
     try:
         peer = parse_peer(arguments["peer"], THIS_HOST)
     except ValueError as error:
-        raise VerbError(str(error)) from None
+        raise VerbError(str(error), usage=True) from None
     at = Moment(now(), time.time())
     only_datagrams = all(map(takes_datagrams, services[name].listen))
     counts = (_DatagramCounts if only_datagrams else _Counts)(runtime, name)

@@ -71,7 +71,7 @@ def _service_of(runtime: Runtime, state: State, pending: PendingRequest) -> str:
         raise VerbError("the daemon is stopping, and takes no new clients")
     services, name = runtime.deployment.config.services, str(pending.request.arguments["service"])
     if name not in services:
-        raise VerbError(no_service(name, services))
+        raise VerbError(no_service(name, services), usage=True)
     return name
 
 

@@ -20,24 +20,19 @@ from typing import Any
 
 from unpd.board.layout import SANE_COUNT
 from unpd.control.server import PendingRequest
-from unpd.control.verb import VerbError
 from unpd.core.policy import policy_of
 from unpd.master import rounds
 from unpd.master.listing import selection_of
 from unpd.master.rounds import child_words
 from unpd.master.runtime import KickRequest, Round, Runtime
 from unpd.names import EndCause
-from unpd.worker.selection import Kick, Selection
+from unpd.worker.selection import Kick
 
 
 def kick(runtime: Runtime, pending: PendingRequest) -> None:
-    """Carry out ``unpd kick``. VerbError if it names no connections."""
+    """Carry out ``unpd kick``. VerbError for a service that there is not."""
     arguments = pending.request.arguments
     selection = selection_of(runtime, arguments)
-    if selection == Selection() and not arguments["all"]:
-        raise VerbError(
-            "name what to end, by --service, --peer or --older; --all ends every connection"
-        )
     order = Kick(selection, EndCause.KICKED, arguments["dry_run"])
     begin(runtime, KickRequest(pending.number, order, {}))
 

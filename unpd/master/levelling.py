@@ -8,7 +8,7 @@ asked is asked again until it answers. Sessions of dispatchers that run already 
 channel, and keep their level.
 
 Called by :mod:`unpd.master.orders`, and by the shell. Calls :mod:`unpd.master.rounds`
-and :mod:`unpd.master.children.reports`. Errors: VerbError, which is answered.
+and :mod:`unpd.master.children.reports`. Raises nothing.
 
 Known gap: a child whose channel is broken never takes the level.
 """
@@ -17,9 +17,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from unpd.control.change_verbs import CONFIGURED
 from unpd.control.server import PendingRequest
-from unpd.control.verb import VerbError
 from unpd.log_events.row import LEVELS
 from unpd.master import rounds
 from unpd.master.children import reports
@@ -29,13 +27,9 @@ from unpd.master.runtime import ChildProcess, Question, Round, Runtime
 
 
 def change(runtime: Runtime, pending: PendingRequest) -> None:
-    """Carry out the verb; its answer comes when the children have answered.
-    VerbError.
-    """
+    """Carry out the verb; its answer comes when the children have answered."""
     arguments = pending.request.arguments
     name, term = arguments["level"], Term.of_span(arguments["for"])
-    if name == CONFIGURED and arguments["for"] is not None:
-        raise VerbError(f"{CONFIGURED} holds for good: leave --for out, or name a level")
     wanted = next((level for level in LEVELS if level == name), None)
     before, runtime.live.level = runtime.live.level, LiveLevel(wanted, term) if wanted else None
     if before is not None or wanted is not None:

@@ -64,7 +64,7 @@ def selection_of(runtime: Runtime, arguments: Mapping[str, Any]) -> Selection:
     """The selection that a request names. VerbError for a service that there is not."""
     service, network, older = (arguments[name] for name in ("service", "peer", "older"))
     if service and service not in runtime.columns.services.by_name:
-        raise VerbError(no_service(service, runtime.columns.services.by_name))
+        raise VerbError(no_service(service, runtime.columns.services.by_name), usage=True)
     return Selection(
         service=service or "",
         network=Network.parse(network) if network else None,

@@ -27,15 +27,15 @@ def scale(runtime: Runtime, state: State, pending: PendingRequest) -> None:
         raise VerbError(reason)
     config, name = runtime.deployment.config, str(pending.request.arguments["pool"])
     if name not in config.pools:
-        raise VerbError(
-            f"the daemon has no pool {quoted(name)}; it has {quoted_list(config.pools)}"
-        )
+        reason = f"the daemon has no pool {quoted(name)}; it has {quoted_list(config.pools)}"
+        raise VerbError(reason, usage=True)
     if name not in state.wanted.workers:
         kinds = {kind_words(one.kind) for one in config.services.values() if one.pool == name}
         served = " and ".join(f"{kind}s" for kind in sorted(kinds))
         raise VerbError(
             f"the pool {quoted(name)} has no workers:"
-            f" {f'{served} serve its services' if served else 'no service uses it'}"
+            f" {f'{served} serve its services' if served else 'no service uses it'}",
+            usage=True,
         )
     workers = int(pending.request.arguments["workers"])
     configured = worker_count(config.pools[name])

@@ -28,9 +28,9 @@ def try_program(runtime: Runtime, state: State, pending: PendingRequest) -> None
     name: str = pending.request.arguments["service"]
     service = runtime.deployment.config.services.get(name)
     if service is None:
-        raise VerbError(no_service(name, runtime.deployment.config.services))
+        raise VerbError(no_service(name, runtime.deployment.config.services), usage=True)
     if reason := why_not_tried(service.options):
-        raise VerbError(f"{quoted(name)} {reason}")
+        raise VerbError(f"{quoted(name)} {reason}", usage=True)
     if pending.descriptor is None:
         raise VerbError("no descriptor came with the request")
     launchers = [

@@ -24,7 +24,6 @@ from unpd.control.spans import timeout_s
 from unpd.control.verb import VerbError
 from unpd.core.model import State
 from unpd.core.reload import RELOADING
-from unpd.errors import quoted
 from unpd.loop import now
 from unpd.master.retired import all_left, is_any_left, moment_of
 from unpd.master.runtime import Runtime, Wait
@@ -138,7 +137,8 @@ def _not_drained(runtime: Runtime, state: State, service: str) -> Obstacle:
 def _active(runtime: Runtime, service: str) -> int:
     """How many connections of a service are open. VerbError if it does not drain."""
     if service not in runtime.deployment.config.services:
-        raise VerbError(f"{service} is not draining: the daemon has no such service")
+        reason = f"{service} is not draining: the daemon has no such service"
+        raise VerbError(reason, usage=True)
     order = runtime.live.halts.get(service)
     if order is None or order.halt is not Halt.DRAINING:
         raise VerbError(
@@ -169,16 +169,9 @@ CONDITIONS: Mapping[str, Condition] = MappingProxyType(
 
 
 def begin(runtime: Runtime, pending: PendingRequest) -> None:
-    """Wait for the condition that the request names. VerbError if too many wait, and
-    for a service where the condition is about the daemon.
-    """
+    """Wait for the condition that the request names. VerbError if too many wait."""
     arguments = pending.request.arguments
-    condition, service = arguments["condition"], arguments["service"] or ""
-    if service and condition != "drained":
-        raise VerbError(
-            f"{condition} is about the whole daemon: leave {quoted(service)} out, or wait for"
-            f" drained {service}"
-        )
+    service = arguments["service"] or ""
     if len(runtime.waits) >= MAX_WAITS:
         reason = f"{MAX_WAITS} commands wait already: end one, or try again later"
         raise VerbError(reason, full=True)
@@ -186,7 +179,7 @@ def begin(runtime: Runtime, pending: PendingRequest) -> None:
     runtime.waits.append(
         Wait(
             request=pending.number,
-            condition=condition,
+            condition=arguments["condition"],
             service=service,
             late_at=now() + timeout_s(timeout) if timeout is not None else math.inf,
             look_at=-math.inf if service else math.inf,
@@ -229,5 +222,5 @@ def _outcome(runtime: Runtime, state: State, wait: Wait, at: float) -> Mapping[s
         if at >= wait.late_at:
             return condition.obstacle(runtime, state, wait.service).fields
     except VerbError as error:
-        return {"ok": False, "reason": str(error)}
+        return {"ok": False, "reason": str(error), **error.fields}
     return None

@@ -29,15 +29,17 @@ def test_a_verb_without_options_asks_for_its_defaults(name: str) -> None:
     """Each verb is a command with its operands, and the daemon understands its
     request.
     """
-    values = {"condition": "ready", "level": "debug", "workers": "3"}
+    values = {"condition": "drained", "level": "debug", "workers": "3"}
     operands = {
         argument.name: values.get(argument.name, "::1")
         for argument in VERBS[name].arguments
         if argument.operand
     }
-    request = request_of(parse(name, "--control", "there", *operands.values()))
+    everything = {"all": True} if name == "kick" else {}  # it asks for a choice
+    options = [f"--{option}" for option in everything]
+    request = request_of(parse(name, "--control", "there", *operands.values(), *options))
     defaults = {argument.name: argument.default for argument in VERBS[name].arguments}
-    assert request == Request(name, {**defaults, **operands})
+    assert request == Request(name, {**defaults, **operands, **everything})
     assert decode_request(encode_request(request)) == request
 
 
@@ -149,6 +151,34 @@ def test_arguments_too_many_get_the_usage_of_the_command(
             " deny",
             "argument --why: the reason is longer than 200 characters",
         ),
+        (
+            ["explain", "192.0.2.300", "echo"],
+            " explain",
+            (
+                'argument ADDRESS: "192.0.2.300" must be an address such as "192.0.2.1" or'
+                ' "2001:db8::1", "unix", or "uid:NAME"'
+            ),
+        ),
+        (
+            ["explain", "192.0.2.0/24", "echo"],
+            " explain",
+            'argument ADDRESS: "192.0.2.0/24" is a network: name one address of it',
+        ),
+        (
+            ["kick", "--dry-run"],
+            " kick",
+            "name what to end, by --service, --peer or --older; --all ends every connection",
+        ),
+        (
+            ["wait", "ready", "echo"],
+            " wait",
+            'ready is about the whole daemon: leave "echo" out, or wait for drained echo',
+        ),
+        (
+            ["log-level", "configured", "--for", "1m"],
+            " log-level",
+            "configured holds for good: leave --for out, or name a level",
+        ),
     ],
 )
 def test_an_argument_that_cannot_be_meant(
@@ -156,7 +186,7 @@ def test_an_argument_that_cannot_be_meant(
 ) -> None:
     """An option before the command is not taken for the command, nor advised where no
     command takes it; an empty path not for the working directory; and a text is checked
-    before any daemon is asked.
+    before any daemon is asked, and so are arguments that contradict each other.
     """
     with pytest.raises(SystemExit) as ended:
         command_line(words)

@@ -1,6 +1,7 @@
 """The table of verbs, and the check of a request against it."""
 
 import re
+from typing import Any
 
 import pytest
 
@@ -104,6 +105,44 @@ def test_a_condition_that_is_none_is_refused() -> None:
         checked(VERBS["wait"], {"condition": "ready?"})
     with pytest.raises(VerbError, match=r"^\"x\" is no time"):
         checked(VERBS["wait"], {"condition": "ready", "timeout": "x"})
+
+
+@pytest.mark.parametrize(
+    ("verb", "values", "sentence"),
+    [
+        ("kick", {}, "name what to end, by --service, --peer or --older; "),
+        ("kick", {"dry_run": True}, "name what to end"),
+        ("kick", {"service": ""}, "name what to end"),
+        ("wait", {"condition": "ready", "service": "echo"}, "ready is about the whole daemon: "),
+        ("wait", {"condition": "reloaded", "service": "echo"}, "reloaded is about the whole"),
+        ("log-level", {"level": "configured", "for": "1m"}, "configured holds for good: "),
+        ("explain", {"peer": "::1/64", "service": "echo"}, '"::1/64" '),
+    ],
+)
+def test_arguments_that_contradict_each_other_are_refused(
+    verb: str, values: dict[str, Any], sentence: str
+) -> None:
+    """By the daemon too, whatever the command line has checked."""
+    with pytest.raises(VerbError) as refused:
+        checked(VERBS[verb], values)
+    assert str(refused.value).startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("verb", "values"),
+    [
+        ("kick", {"older": "1h"}),
+        ("kick", {"all": True}),
+        ("wait", {"condition": "drained", "service": "echo"}),
+        ("log-level", {"level": "debug", "for": "1m"}),
+        ("log-level", {"level": "configured"}),
+        ("explain", {"peer": "uid:nobody-of-this-host", "service": "echo"}),
+        ("explain", {"peer": "unix", "service": "echo"}),
+    ],
+)
+def test_arguments_that_can_be_meant_together(verb: str, values: dict[str, Any]) -> None:
+    """A user is looked up by the daemon alone, not by the host of the command."""
+    assert checked(VERBS[verb], values).items() >= values.items()
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ from unpd.control.answer_fields import mismatch
 from unpd.control.change_fields import LEVEL
 from unpd.control.protocol import Request
 from unpd.control.server import PendingRequest
-from unpd.control.verb import VerbError
 from unpd.core.model import Child, Slot
 from unpd.kernel.credentials import Credentials
 from unpd.logs import Log
@@ -126,8 +125,6 @@ def test_the_configured_level_comes_back(master: Master) -> None:
     assert not master.is_live()
     assert master.level == "info"
     assert master.messages[-1] == {"question": "level", "level": None}
-    with pytest.raises(VerbError, match="leave --for out"):
-        master.change("configured", "10m")
 
 
 def test_a_level_ends_when_its_time_is_over(master: Master) -> None:
