@@ -33,7 +33,9 @@ def check(unpd: Unpd, *words: str) -> tuple[int, str]:
 
 def test_a_daemon_of_our_own(launch: Launch) -> None:
     """Any user may check as a daemon that has the same rights."""
-    assert check(launch(ECHO), "--as-daemon") == (ExitCode.DONE, "configuration OK\n")
+    unpd = launch(ECHO)
+    verdict = f"configuration OK: {unpd.config_path}\n"
+    assert check(unpd, "--as-daemon") == (ExitCode.DONE, verdict)
 
 
 def test_no_daemon(launch: Launch) -> None:
@@ -58,7 +60,8 @@ def test_a_daemon_whose_control_socket_is_to_change(launch: Launch, tmp_path: Pa
     assert ended.returncode != ExitCode.DONE
     assert b"if daemon.control has changed, name the daemon: --as-daemon=PID" in ended.stderr
     ended = unpd.run("check", f"--as-daemon={unpd.pid}", "--config", str(elsewhere))
-    assert (ended.returncode, ended.stdout) == (ExitCode.DONE, b"configuration OK\n")
+    assert ended.returncode == ExitCode.DONE
+    assert ended.stdout.decode() == f"configuration OK: {elsewhere}\n"
 
 
 @pytest.mark.slow
@@ -120,7 +123,8 @@ def test_a_directory_that_a_start_would_make_may_be_missing(launch: Launch, tmp_
     lines = f'pid_file = "{tmp_path}/one/unpd.pid"\ncontrol = "{tmp_path}/two/control.sock"\n'
     other.write_text(f"[daemon]\n{lines}{ECHO}")
     ended = unpd.run("check", f"--as-daemon={unpd.pid}", "--config", str(other))
-    assert (ended.returncode, ended.stdout) == (ExitCode.DONE, b"configuration OK\n")
+    assert ended.returncode == ExitCode.DONE
+    assert ended.stdout.decode() == f"configuration OK: {other}\n"
     assert list(tmp_path.glob("[ot][nw][eo]")) == []
 
 

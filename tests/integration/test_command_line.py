@@ -21,9 +21,10 @@ from tests.support.launch import Launch
 from tests.support.observed import parse_log
 from tests.support.operating import nothing_remains
 from tests.support.waiting import until
+from unpd.cli.dispatch import run_command
 from unpd.control.verbs import VERBS
 from unpd.kernel.privileges import user_name
-from unpd.names import EXIT_MEANINGS, MASTER_SIGNALS
+from unpd.names import EXIT_MEANINGS, MASTER_SIGNALS, ExitCode
 
 ECHO = """
 [services.echo]
@@ -194,7 +195,11 @@ def test_check_says_that_the_configuration_is_good(tmp_path: Path) -> None:
         f' "{tmp_path}/run/c.sock"\n\n[log]\nfile = "{tmp_path}/log"\n' + ECHO
     )
     ended = unpd("check", "--config", str(config))
-    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "configuration OK\n", "")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (
+        0,
+        f"configuration OK: {config}\n",
+        "",
+    )
     assert list(tmp_path.iterdir()) == [config]
 
 
@@ -208,10 +213,43 @@ def test_check_says_how_many_entries_a_list_file_has(tmp_path: Path) -> None:
         f"proxy_protocol = ['file:{tmp_path}/few.list']\n"
     )
     ended = unpd("check", "--config", f"{tmp_path}/unpd.toml")
-    assert (ended.returncode, ended.stdout) == (
-        0,
-        f"{tmp_path}/few.list: 1 entry\n{tmp_path}/more.list: 2 entries\nconfiguration OK\n",
-    )
+    assert ended.returncode == 0
+    assert ended.stdout.splitlines() == [
+        f"{tmp_path}/few.list: 1 entry",
+        f"{tmp_path}/more.list: 2 entries",
+        f"configuration OK: {tmp_path}/unpd.toml",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        ((), ""),
+        (("a.toml",), " and 1 drop-in in {}/conf.d"),
+        (("a.toml", "b.toml", ".c.toml", "d.toml~"), " and 2 drop-ins in {}/conf.d"),
+    ],
+)
+def test_check_names_the_files_that_it_has_read(
+    tmp_path: Path, names: tuple[str, ...], words: str
+) -> None:
+    """The main one, and how many drop-ins: a name that does not end in .toml shows."""
+    config, directory = tmp_path / "unpd.toml", tmp_path / "conf.d"
+    config.write_text(ECHO)
+    directory.mkdir()
+    for name in names:
+        (directory / name).touch()
+    ended = unpd("check", "--config", str(config))
+    verdict = f"configuration OK: {config}{words.format(tmp_path)}\n"
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, verdict, "")
+
+
+def test_check_says_that_it_had_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An operator who wrote the file elsewhere would have the built-in default."""
+    monkeypatch.setattr("unpd.cli.configured.DEFAULT_CONFIG", tmp_path / "none.toml")
+    assert run_command(["check"]) == ExitCode.DONE
+    assert capsys.readouterr().out == "configuration OK: the built-in default\n"
 
 
 @faults.requires_strace()
@@ -275,7 +313,7 @@ def test_check_warns_of_a_backlog_that_the_kernel_would_cut(tmp_path: Path) -> N
             f"warning: {config}:4: services.echo.backlog: 65536 is above net.core.somaxconn, so"
             f" the kernel uses {ceiling};"
         )
-    assert (ended.returncode, ended.stdout) == (0, "configuration OK\n")
+    assert (ended.returncode, ended.stdout) == (0, f"configuration OK: {config}\n")
 
 
 @pytest.mark.parametrize("value", ["1", "3.0"])
@@ -284,7 +322,11 @@ def test_check_accepts_a_harmless_amplification(tmp_path: Path, value: str) -> N
     config = tmp_path / "unpd.toml"
     config.write_text(f'[services.chargen]\nlisten = ["udp://[::]:0"]\namplification = {value}\n')
     ended = unpd("check", "--config", str(config))
-    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "configuration OK\n", "")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (
+        0,
+        f"configuration OK: {config}\n",
+        "",
+    )
 
 
 def test_check_warns_of_a_raised_amplification(tmp_path: Path) -> None:
@@ -299,7 +341,7 @@ def test_check_warns_of_a_raised_amplification(tmp_path: Path) -> None:
         " source address, an attacker can multiply the traffic that reaches a victim by that"
         " much\n"
     )
-    assert (ended.returncode, ended.stdout) == (0, "configuration OK\n")
+    assert (ended.returncode, ended.stdout) == (0, f"configuration OK: {config}\n")
 
 
 def test_the_output_of_check_show_loads_back(tmp_path: Path) -> None:

@@ -344,7 +344,7 @@ def test_a_wrong_port_is_named_as_the_reason(tmp_path: Path) -> None:
 def test_a_package_that_is_right_is_accepted(tmp_path: Path) -> None:
     """The modules of the faults above are wrong for no other reason."""
     package(tmp_path, GOOD + "ROW = row()")
-    assert checked(tmp_path) == "configuration OK\n"
+    assert checked(tmp_path) == f"configuration OK: {tmp_path}/unpd.toml\n"
     assert "unknown key" in checked(tmp_path, "color = 1")
 
 
@@ -518,7 +518,7 @@ def test_two_packages_with_one_type_are_an_error_that_names_both(tmp_path: Path)
     """
     package(tmp_path, GOOD + "ROW = row()")
     shutil.copytree(tmp_path / "own_services-2.0.dist-info", tmp_path / "other-1.dist-info")
-    assert checked(tmp_path) == "configuration OK\n"
+    assert checked(tmp_path) == f"configuration OK: {tmp_path}/unpd.toml\n"
     (tmp_path / "other-1.dist-info/METADATA").write_text(
         "Metadata-Version: 2.1\nName: other\nVersion: 1\n"
     )

@@ -136,7 +136,8 @@ def test_an_upgrade_checks_as_the_daemon(fresh: Machine, previous: Path, package
     unpd.start()
     pid = unpd.pid
     fresh.put(f"{CONF_D}/secret.toml", "[log]\nlevel = 'debug'\n", mode=0o600)
-    assert fresh.run("unpd", "check").stdout == "configuration OK\n"
+    verdict = f"configuration OK: {CONFIG} and 1 drop-in in {CONF_D}\n"
+    assert fresh.run("unpd", "check").stdout == verdict
     printed = install(fresh, package)
     assert f"unpd: {CONF_D}/secret.toml: the file cannot be read by user unpd" in printed
     assert REFUSED in printed

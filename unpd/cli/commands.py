@@ -15,11 +15,12 @@ from pathlib import Path
 
 from unpd.cli.configured import config_path, control_path
 from unpd.cli.output import complain, show
-from unpd.config import places
+from unpd.config import dropins, places
 from unpd.config.host import Host, this_host
 from unpd.config.list_checks import list_files
 from unpd.config.load import Loaded, builtin, load
 from unpd.config.plan import effective
+from unpd.config.wording import file_shown
 from unpd.control.client import ControlClient, NotRunningError
 from unpd.errors import ConfigError, PrivilegeError, UnpdError, error_text
 from unpd.kernel import likeness, signals
@@ -112,10 +113,22 @@ def refuse_unusable(loaded: Loaded) -> None:
 
 def _verdict(loaded: Loaded) -> str:
     """The text about a configuration that is right: how many entries each list file
-    has, so that an operator notices one that lacks some, and the verdict.
+    has, so that an operator notices one that lacks some, and the verdict with the files
+    that it is about.
     """
     sizes = [f"{file.file}: {counted(file.entries, 'entry')}" for file in list_files(loaded.config)]
-    return "\n".join([*sizes, "configuration OK"])
+    return "\n".join([*sizes, f"configuration OK: {_files(loaded)}"])
+
+
+def _files(loaded: Loaded) -> str:
+    """The main file, and how many drop-ins were read where."""
+    if loaded.path is None:
+        return "the built-in default"
+    main = file_shown(loaded.path)
+    if not loaded.drop_ins:
+        return main
+    directory = file_shown(loaded.path.parent / dropins.DIRECTORY)
+    return f"{main} and {counted(loaded.drop_ins, 'drop-in')} in {directory}"
 
 
 def _become_daemon_user(args: argparse.Namespace) -> None:
