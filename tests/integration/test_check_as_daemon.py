@@ -115,13 +115,17 @@ def test_a_place_that_the_daemon_could_not_use_is_refused(
 
 
 def test_a_directory_that_a_start_would_make_may_be_missing(launch: Launch, tmp_path: Path) -> None:
-    """A start makes the directories of the pid file and of the control socket, so the
-    check accepts them; it makes none itself.
+    """A start makes the directories of the pid file, of the control socket and of the
+    file of denials, so the check accepts them, and other files in them; it makes none
+    itself.
     """
     unpd = launch(ECHO)
     other = tmp_path / "other.toml"
     lines = f'pid_file = "{tmp_path}/one/unpd.pid"\ncontrol = "{tmp_path}/two/control.sock"\n'
-    other.write_text(f"[daemon]\n{lines}{ECHO}")
+    lines += f'[access]\nstate_file = "{tmp_path}/owe/denials"\n'
+    lines += f'[log]\nfile = "{tmp_path}/one/unpd.log"\n'
+    more = f'[services.more]\ntype = "echo"\nlisten = ["unix://{tmp_path}/two/echo.sock"]\n'
+    other.write_text(f"[daemon]\n{lines}{ECHO}{more}")
     ended = unpd.run("check", f"--as-daemon={unpd.pid}", "--config", str(other))
     assert ended.returncode == ExitCode.DONE
     assert ended.stdout.decode() == f"configuration OK: {other}\n"

@@ -17,6 +17,7 @@ import pytest
 
 from tests.support import ROOT
 from tests.support.configs import compose
+from tests.support.faults import requires_root
 from tests.support.launch import Launch
 from tests.support.ports import free_port
 from unpd.cli.dispatch import run_command
@@ -35,6 +36,9 @@ ECHO = """
 [services.echo]
 listen = ["tcp://127.0.0.1:0"]
 """
+
+NOBODY: dict[str, Any] = {"user": "nobody", "group": "nogroup", "extra_groups": [], "cwd": "/"}
+"""How a process of a user with no rights starts."""
 
 
 @contextlib.contextmanager
@@ -131,6 +135,48 @@ def test_the_doctor_needs_no_daemon(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert code == (ExitCode.DEGRADED if faults else ExitCode.DONE)
     assert report["daemon"] is None
     assert "ports" not in {one["check"] for one in report["findings"]}
+
+
+def test_a_directory_that_a_start_makes_is_no_finding(
+    launch: Launch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor is what lies in it: before the first start, /run/unpd is missing."""
+    new = launch.directory / "new"
+    daemon = f'[daemon]\npid_file = "{new}/unpd.pid"\ncontrol = "{new}/control.sock"\n'
+    text = f'{daemon}[services.echo]\nlisten = ["unix://{new}/echo.sock"]\n'
+    config = launch.directory / "unpd.toml"
+    config.write_text(compose(text, launch.directory))
+    run_command(["doctor", "--json", "--config", str(config)])
+    report = json.loads(capsys.readouterr().out)
+    assert [one for one in report["findings"] if one["check"] == "usable"] == []
+    assert not new.exists()
+    launch(text)
+    assert (new / "echo.sock").is_socket()
+
+
+@requires_root
+def test_a_user_who_cannot_start_the_daemon_is_told_who_can(public: Path) -> None:
+    """What this user may not do is no fault of the daemon, and its mend would give a
+    directory away.
+    """
+    config = public / "unpd.toml"
+    config.write_text(compose('[daemon]\nuser = "daemon"\n', public))
+    report = run_doctor("--config", str(config), **NOBODY)
+    assert [one for one in report["findings"] if one["check"] == "usable"] == []
+    unknown = {one["check"]: one["reason"] for one in report["not_checked"]}
+    assert unknown["usable"].startswith("only root can become daemon (daemon.user in ")
+
+
+@requires_root
+def test_a_directory_that_is_closed_to_the_user_is_a_finding(public: Path) -> None:
+    """With a sentence, also where it cannot be looked at."""
+    (public / "closed").mkdir(mode=0o700)
+    config = public / "unpd.toml"
+    text = f'[daemon]\npid_file = "{public}/closed/more/unpd.pid"\ncontrol = "/tmp/unpd.sock"\n'
+    config.write_text(compose(text, public))
+    report = run_doctor("--config", str(config), **NOBODY)
+    (finding,) = [one for one in report["findings"] if one["check"] == "usable"]
+    assert f"the user nobody may make nothing in {public}/closed" in finding["problem"]
 
 
 def run_doctor(*args: str, **how: Any) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from unpd import sinks
 from unpd.config.addresses import FileAddress
 from unpd.config.denials_file import why_foreign
-from unpd.config.schema import Config
+from unpd.config.schema import Config, ServiceConfig
 from unpd.config.wording import file_shown
 from unpd.errors import Problem
 from unpd.kernel.privileges import user_name
@@ -39,24 +39,46 @@ def unusable(config: Config, source: str, owner: Owner | None = None) -> tuple[P
 
 
 def _sentences(config: Config, owner: Owner | None) -> Iterator[tuple[str, str]]:
-    """The key of each place, and why it cannot be used; "" if it can."""
-    daemon = config.daemon
+    """The key of each place, and why it cannot be used; "" if it can. What lies in a
+    directory that a start makes can be used.
+    """
+    daemon, made = config.daemon, _made(config)
     for key, path in (("daemon.pid_file", daemon.pid_file), ("daemon.control", daemon.control)):
-        if path.parent.exists():
+        if os.path.exists(path.parent):
             yield key, _why_unusable(path, is_file=path is daemon.pid_file)
-        else:
+        elif path.parent not in made:
             yield key, _why_no_directory(path.parent)
-    if config.log.file:
+    if config.log.file and Path(config.log.file).parent not in made:
         yield "log.file", _why_no_log(config.log.file, owner)
-    if config.access.state_file:
-        yield "access.state_file", _why_no_state(Path(config.access.state_file))
+    state_file = Path(config.access.state_file)
+    if config.access.state_file and state_file.parent not in made:
+        yield "access.state_file", _why_no_state(state_file)
     for name, service in config.services.items():
-        for address in service.listen:
-            if isinstance(address, FileAddress) and not address.path.startswith("@"):
-                yield (
-                    f"services.{name}.listen",
-                    _why_unusable(Path(address.path), is_file=False),
-                )
+        for path in map(Path, _paths(service)):
+            if path.parent not in made:
+                yield f"services.{name}.listen", _why_unusable(path, is_file=False)
+
+
+def _paths(service: ServiceConfig) -> Iterator[str]:
+    """The paths of the UNIX sockets on which a service listens."""
+    for address in service.listen:
+        if isinstance(address, FileAddress) and not address.path.startswith("@"):
+            yield address.path
+
+
+def _made(config: Config) -> frozenset[Path]:
+    """The directories that are missing and that a start makes before all else
+    (:mod:`unpd.master.parents`), as far as this process could.
+    """
+    made: set[Path] = set()
+    files = [config.daemon.pid_file, config.daemon.control]
+    files += [Path(config.access.state_file)] if config.access.state_file else []
+    for directory in (file.parent for file in files):
+        if not os.path.exists(directory) and (
+            directory.parent in made or not _why_no_directory(directory)
+        ):
+            made.add(directory)
+    return frozenset(made)
 
 
 def _why_unusable(path: Path, *, is_file: bool) -> str:
@@ -81,7 +103,7 @@ def _why_no_state(path: Path) -> str:
     """Say why the live denials cannot be kept at ``path``: a new file takes the place
     of the old one there.
     """
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         return _why_no_directory(path.parent)
     return why_foreign(path, as_daemon=True) or _why_nothing_in(path.parent)
 
@@ -90,15 +112,16 @@ def _why_no_directory(directory: Path) -> str:
     """Say why a start could not make this directory, which is missing; "" if it could.
     It makes no directory above it.
     """
-    if directory.parent.exists() and (reason := _why_nothing_in(directory.parent)):
-        return f"there is no directory {file_shown(directory)}, and {reason}"
-    return "" if directory.parent.exists() else _why_nothing_in(directory)
+    if not os.path.exists(directory.parent):
+        return _why_nothing_in(directory)
+    reason = _why_nothing_in(directory.parent)
+    return f"there is no directory {file_shown(directory)}, and {reason}" if reason else ""
 
 
 def _why_nothing_in(directory: Path) -> str:
     shown = file_shown(directory)
     match _refused(directory):
-        case errno.ENOENT:
+        case errno.ENOENT | errno.ENOTDIR:
             return f"there is no directory {shown}"
         case errno.EROFS:
             return f"{shown} is read-only here"
@@ -109,8 +132,12 @@ def _why_nothing_in(directory: Path) -> str:
 
 def _refused(directory: Path) -> int:
     """The errno of an open(2) that makes a file in a directory; 0 if none."""
-    if not directory.is_dir():
-        return errno.ENOENT
+    try:
+        mode = directory.stat().st_mode
+    except OSError as error:  # Path.is_dir() of Python 3.11 raises most of them
+        return error.errno or errno.ENOENT
+    if not stat.S_ISDIR(mode):
+        return errno.ENOTDIR
     if os.access(directory, os.W_OK | os.X_OK):
         return 0
     return errno.EROFS if os.statvfs(directory).f_flag & os.ST_RDONLY else errno.EACCES

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from unpd.cli.commands import load_path
+from unpd.cli.commands import load_path, refuse_unusable
 from unpd.cli.configured import config_path, control_path
 from unpd.cli.doctor import as_daemon, process_facts, unit_facts
 from unpd.cli.doctor.facts import (
@@ -26,7 +26,7 @@ from unpd.cli.doctor.facts import (
     UnknownFactError,
 )
 from unpd.cli.doctor.queues import address_of
-from unpd.config import dropins, places
+from unpd.config import dropins
 from unpd.config.host import Host, this_host
 from unpd.config.list_checks import list_files
 from unpd.config.load import Loaded
@@ -36,7 +36,7 @@ from unpd.control.answer_fields import mismatch
 from unpd.control.client import ControlClient, NotRunningError
 from unpd.control.protocol import Request
 from unpd.control.status_fields import STATUS
-from unpd.errors import ConfigError, UnpdError
+from unpd.errors import ConfigError, PrivilegeError, UnpdError
 from unpd.kernel import likeness, privileges, procnet, socket_diag
 from unpd.kernel.clock import Clock, clock
 from unpd.kernel.likeness import Rights
@@ -275,7 +275,7 @@ def _unusable(
     loaded: Loaded | None, daemon: RunningDaemon | None, daemon_unknown: str, unit: Unit | None
 ) -> tuple[tuple[str, ...], str]:
     """What the daemon that runs could not use, or without one what this user could not
-    use at a start; and why that is not known.
+    use at a start; and why that is not known, as where another user has to start it.
     """
     if loaded is None:
         return (), "the configuration is refused"
@@ -289,4 +289,10 @@ def _unusable(
     user = privileges.user_name(os.geteuid())
     if unit is not None and (unit.user or "root") != user:
         return (), f"{unit.name} starts unpd as {unit.user or 'root'}: ask as that user"
-    return tuple(map(str, places.unusable(loaded.config, loaded.source))), ""
+    try:
+        refuse_unusable(loaded)
+    except PrivilegeError as error:
+        return (), str(error)
+    except ConfigError as error:
+        return tuple(map(str, error.problems)), ""
+    return (), ""

@@ -69,7 +69,8 @@ def usable(facts: Facts) -> Iterator[Finding]:
             problem=sentence,
             found="a place that this user cannot use",
             right="one that unpd check --as-daemon accepts",
-            mend="chown or chmod what the sentence names, or another path in the key",
+            mend="make the directory if it is missing, chown or chmod what the sentence names, or"
+            " write another path into the key",
         )
     if facts.unusable_unknown:
         raise UnknownFactError(facts.unusable_unknown)
