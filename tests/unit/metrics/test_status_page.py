@@ -245,6 +245,18 @@ def test_the_uptime_is_no_difference_of_the_wall_clock(site: Site) -> None:
     assert site.values()["uptime_s"] == 90
 
 
+def test_what_is_only_observed_stands_beside_the_refusals(site: Site) -> None:
+    """In a column that is there only if there is any."""
+    head = '<th colspan="1" scope="colgroup">Would refuse</th>'
+    site.worker()
+    assert head not in site.text()
+    cells = site.board.row(0)
+    cells[layout.service_cells(1) + Service.REFUSED] = 3
+    cells[layout.service_cells(1) + Service.WOULD_REFUSE] = 1234
+    assert head in site.text()
+    assert "<td>3<td>1,234<td>" in site.text()
+
+
 def test_a_queue_that_is_not_known_is_not_empty(site: Site) -> None:
     """A service without a TCP listener has no figures of a queue, nor of drops where
     its listeners are UNIX sockets.
@@ -447,6 +459,7 @@ def fill(site: Site, services: int, children: int) -> None:
             cells = site.board.row(row)[layout.service_cells(column) :]
             cells[Service.ACCEPTED] = cells[Service.DATAGRAMS_RECEIVED] = 1_234_567
             cells[Service.ENDED] = 1_234_000
+            cells[Service.WOULD_REFUSE] = 1_234_567
     for column in range(services):
         site.board.words[Master.LIMITS + column] = 100_000
         for listener in range(4 * column, 4 * column + 4):

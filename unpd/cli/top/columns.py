@@ -152,6 +152,12 @@ def _drops(pair: Pair) -> Cell:
     return Cell(drops, figures.count(drops), Mark.WARNING) if drops else Cell(None, "")
 
 
+def _would_refuse(pair: Pair) -> Cell:
+    """How many clients it has let in because a reason is only observed, if any."""
+    count = pair.number("would_refuse")
+    return Cell(count, figures.count(count), Mark.WARNING) if count else Cell(None, "")
+
+
 def _dropped(listener: Values) -> float | None:
     return Pair(listener, None, 0.0).number("drops")
 
@@ -189,6 +195,7 @@ SERVICES: tuple[Column, ...] = (
     Column("DROPS", "connections and datagrams that the kernel dropped", _drops),
     Column("REFUSED", "connections and datagrams refused so far", _number("refused")),
     Column("REF/s", "refused in a second", _rate("refused", mark=Mark.WARNING)),
+    Column("WOULD REF", "let in so far, as the reason is only observed", _would_refuse),
     Column("IN/s", "bytes received in a second", _rate("received_bytes", figures.size)),
     Column("OUT/s", "bytes sent in a second", _rate("sent_bytes", figures.size)),
     Column("DGRAM/s", "datagrams received in a second", _rate("datagrams_received")),

@@ -92,8 +92,10 @@ def _sums(answers: Answers) -> Line:
         f"{figures.count(numbers('active'))} open",
         f"{figures.rate(rates('accepted'))} accepted/s",
         f"{figures.rate(rates('refused'))} refused/s",
-        f"{figures.rate(rates('datagrams_received'))} datagrams/s",
     ]
+    if numbers("would_refuse"):
+        parts.append(f"{figures.rate(rates('would_refuse'))} would refuse/s")
+    parts.append(f"{figures.rate(rates('datagrams_received'))} datagrams/s")
     if numbers("received_bytes") is not None:
         parts.append(f"{figures.size(rates('received_bytes'))} in/s")
         parts.append(f"{figures.size(rates('sent_bytes'))} out/s")

@@ -31,6 +31,7 @@ WORDS = (
     ("heartbeat", "The last sign of life of a process; each gives one a second."),
     ("zombies", "Children that are dead and not reaped: more than 0 for long is a fault."),
     ("denials", "Networks and addresses that operators and sensors keep out now."),
+    ("would refuse", "Let in, because the reason to refuse it is only observed."),
     ("worker", "A child that serves many connections; worker default/0 is the first of its pool."),
     ("iterative", "A child that serves one connection after the other, of one service."),
     ("dispatcher, launcher", "Children that start a process or a program for each connection."),

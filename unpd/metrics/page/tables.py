@@ -62,13 +62,17 @@ def _row(key: object, cells: str) -> str:
     return f'<tr data-key="{escape(str(key))}">{cells}'
 
 
-def services(found: Iterable[Values]) -> str:
-    """The table of services: now, maximum and limit side by side."""
+def services(found: Sequence[Values]) -> str:
+    """The table of services: now, maximum and limit side by side. What rules would
+    refuse has a column if they only observe any.
+    """
+    observes = any(service["would_refuse"] for service in found)
     groups = (
         ("Connections", ("now", "max", "limit")),
         ("Accept queue", ("now", "max", "limit")),
         ("Accepted", ("per s", "total")),
         ("Refused", ("per s", "total")),
+        *((("Would refuse", ("total",)),) if observes else ()),
         ("Datagrams", ("per s", "total")),
         ("Bytes per second", ("in", "out")),
         ("Kernel", ("drops",)),
@@ -83,10 +87,11 @@ def services(found: Iterable[Values]) -> str:
         + "</tr>"
     )
     note = "Max is the highest sample of the last ten minutes, one a second."
-    return _table("services", "Services", head, map(_service, found), note)
+    rows = (_service(service, observes=observes) for service in found)
+    return _table("services", "Services", head, rows, note)
 
 
-def _service(service: Values) -> str:
+def _service(service: Values, *, observes: bool) -> str:
     drops = [each["drops"] for each in service["listeners"] if each["drops"] is not None]
     return (
         f'<tr><th scope="row">{_service_name(service)}'
@@ -97,6 +102,7 @@ def _service(service: Values) -> str:
             count(service["accepted"]),
             rate(service["refused_per_s"]),
             count(service["refused"]),
+            *([count(service["would_refuse"])] if observes else []),
             rate(service["datagrams_per_s"]),
             count(service["datagrams_received"]),
             size(service["received_bytes_per_s"]),

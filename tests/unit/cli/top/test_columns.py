@@ -68,6 +68,18 @@ def test_what_is_rare_has_a_column_only_while_it_is_there() -> None:
     assert column(table, "HALTED") == ["paused", ""]
 
 
+def test_what_is_only_observed_stands_beside_the_refusals() -> None:
+    """Where there is any: an operator who tries a rule out looks for it there."""
+    assert "WOULD REF" not in names(services(status(services=[{**ECHO, "would_refuse": 0}, TIME])))
+    observed = {**ECHO, "would_refuse": 12}
+    table = services(status(services=[observed, TIME]))
+    assert column(table, "WOULD REF") == ["12", ""]
+    at = names(table).index("WOULD REF")
+    assert names(table)[at - 2 : at] == ["REFUSED", "REF/s"]
+    (mark,) = {cell.mark for cell in table.rows[0].cells if cell.text == "12"}
+    assert mark is Mark.WARNING
+
+
 def test_the_fullest_queue_is_shown() -> None:
     """A UNIX listener has none that is known."""
     queues = [None, {"length": 1, "limit": 100}, {"length": 90, "limit": 100}]

@@ -56,6 +56,18 @@ def test_the_screen_begins_with_the_daemon() -> None:
     assert len(lines) == SIZE.height
 
 
+def test_the_sums_say_what_is_only_observed() -> None:
+    """If anything is."""
+    assert not any("would refuse" in line for line in texts())
+    before, after = (
+        status(services=[service("echo", would_refuse=count), service("time", would_refuse=0)])
+        for count in (0, 20)
+    )
+    assert texts(answers=answered(before, after))[1].startswith(
+        "connections: 0 open, 0 accepted/s, 0 refused/s, 10.0 would refuse/s, 0 datagrams/s"
+    )
+
+
 @pytest.mark.parametrize("width", [1, 10, 40, 300])
 @pytest.mark.parametrize("height", [1, 3, 10, 100])
 @pytest.mark.parametrize("keys", [(), ("end",), ("?",), ("enter",), ("/", "w")])
