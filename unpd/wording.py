@@ -1,6 +1,7 @@
-"""The words that the texts of the command line and the status page have in common:
-spans, numbers of something, and live changes. Columns of ``unpd top`` are narrow, and
-have forms of their own (unpd.cli.top.figures).
+"""The words that the texts of the command line, ``unpd top`` and the status page have
+in common: sizes, rates, spans, numbers of something, and live changes. Columns of
+``unpd top`` are narrow, and have forms of their own for counts and spans
+(unpd.cli.top.figures).
 
 Called by these, and by the master for its sentences. Pure. Raises nothing.
 """
@@ -15,6 +16,31 @@ from unpd.names import LiveChange
 
 _PLURALS: Mapping[str, str] = MappingProxyType({"child": "children", "entry": "entries"})
 _SHOWN = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+_PREFIXES = ("", "k", "M", "G", "T", "P", "E")
+NOTHING = "-"
+"""Stands for a figure that there is not."""
+
+
+def size_text(size_bytes: float | None) -> str:
+    """A number of bytes, in powers of 1,000 as disks and networks have them, such as
+    1.5 GB: with one decimal below 100, but for bytes alone.
+    """
+    if size_bytes is None:
+        return NOTHING
+    power = 0
+    while size_bytes >= 999.5 and power < len(_PREFIXES) - 1:
+        size_bytes, power = size_bytes / 1000, power + 1
+    digits = 1 if power and size_bytes < 99.95 else 0
+    return f"{size_bytes:.{digits}f} {_PREFIXES[power]}B"
+
+
+def rate_text(per_s: float | None) -> str:
+    """How many there are in a second, with a comma before each group of three digits:
+    with one decimal below 10, unless that is 0.
+    """
+    if per_s is None:
+        return NOTHING
+    return f"{per_s:.1f}".removesuffix(".0") if per_s < 9.95 else f"{per_s:,.0f}"
 
 
 def span_text(seconds: float) -> str:

@@ -1,8 +1,45 @@
 """Figures as people read them."""
 
+from typing import Any
+
 import pytest
 
-from unpd.wording import span_text
+from unpd.cli import status_text
+from unpd.cli.top.answers import Answer, Answers
+from unpd.cli.top.columns import make_tables
+from unpd.metrics.page import tables
+from unpd.metrics.page.files import PageFiles
+from unpd.wording import rate_text, size_text, span_text
+
+SIZES = [
+    (0, "0 B"),
+    (0.4, "0 B"),
+    (999, "999 B"),
+    (999.5, "1.0 kB"),
+    (1_000, "1.0 kB"),
+    (1_024, "1.0 kB"),
+    (99_949, "99.9 kB"),
+    (99_950, "100 kB"),
+    (123_456, "123 kB"),
+    (999_499, "999 kB"),
+    (999_500, "1.0 MB"),
+    (12_582_912, "12.6 MB"),
+    (1_500_000_000, "1.5 GB"),
+    (2.0**62, "4.6 EB"),
+    (1e21, "1000 EB"),
+]
+RATES = [
+    (0, "0"),
+    (0.04, "0"),
+    (0.25, "0.2"),
+    (2.26, "2.3"),
+    (5.0, "5"),
+    (9.94, "9.9"),
+    (9.97, "10"),
+    (12.34, "12"),
+    (12_345.6, "12,346"),
+    (1e6, "1,000,000"),
+]
 
 
 @pytest.mark.parametrize(
@@ -23,3 +60,92 @@ from unpd.wording import span_text
 def test_a_span_for_people(seconds: float, text: str) -> None:
     """Has at most two units, and is not shorter than the span."""
     assert span_text(seconds) == text
+
+
+@pytest.mark.parametrize(("size", "text"), [*SIZES, (None, "-")])
+def test_a_size_for_people(size: float | None, text: str) -> None:
+    """Has a unit and at most three digits; one after the point helps below 100."""
+    assert size_text(size) == text
+
+
+@pytest.mark.parametrize(("rate", "text"), [*RATES, (None, "-")])
+def test_a_rate_for_people(rate: float | None, text: str) -> None:
+    """Has one digit after the point where it is small."""
+    assert rate_text(rate) == text
+
+
+SERVICE: dict[str, Any] = {
+    "name": "echo",
+    "halted": None,
+    "reachable": True,
+    "active": 0,
+    "active_max_10min": 0,
+    "peak": 0,
+    "limit": None,
+    "queued": None,
+    "queued_max_10min": None,
+    "queued_limit": None,
+    "accepted": 0,
+    "accepted_per_s": 0.0,
+    "received_bytes": 0,
+    "received_bytes_per_s": 0.0,
+    "sent_bytes": 0,
+    "sent_bytes_per_s": 0.0,
+    "refused": 0,
+    "refused_per_s": 0.0,
+    "would_refuse": 0,
+    "datagrams_received": 0,
+    "datagrams_per_s": 0.0,
+    "datagrams_sent": 0,
+    "listeners": [],
+}
+"""What the status and the page say of a service that does nothing."""
+STATUS: dict[str, Any] = {
+    "version": "1",
+    "pid": 7,
+    "phase": "running",
+    "ready": True,
+    "config": None,
+}
+STATUS |= {"degraded": [], "retired": [], "live_changes": [], "generation": 1, "uptime_s": 1.0}
+STATUS |= {"metrics": None, "last_reload": None, "stop_ends_at": None, "children": []}
+
+
+def shown(field: str, count: str, per_s: float) -> tuple[str, str, str]:
+    """A service with this rate, as unpd status, unpd top and the page show it: the
+    line, the cells and the row.
+    """
+    service = {**SERVICE, field: per_s}
+    status = status_text.as_text({**STATUS, "services": [service]}).splitlines()[-1]
+    before, after = (
+        Answer({**STATUS, "services": [{**SERVICE, count: total}]}, at)
+        for total, at in ((0, 0.0), (per_s, 1.0))
+    )
+    (row,) = make_tables(Answers(after, before), {}, "")[0].rows
+    return status, "|".join(cell.text for cell in row.cells), tables.services([service])
+
+
+@pytest.mark.parametrize(("size", "text"), SIZES)
+def test_a_size_has_one_form_everywhere(size: float, text: str) -> None:
+    """The status, ``unpd top`` and the page show the same figure in the same way."""
+    status, top, page = shown("received_bytes_per_s", "received_bytes", size)
+    assert f"  {text}  " in status
+    assert f"|{text}|" in top
+    assert f"<td>{text}<td>" in page
+
+
+@pytest.mark.parametrize(("rate", "text"), RATES)
+def test_a_rate_has_one_form_everywhere(rate: float, text: str) -> None:
+    """As a size has."""
+    status, top, page = shown("accepted_per_s", "accepted", rate)
+    assert f"  {text} " in status
+    assert f"|{text}|" in top
+    assert f"<td>{text}<td>" in page
+
+
+def test_the_script_of_the_page_has_no_form_of_its_own() -> None:
+    """It takes over what the server has rendered, and formats no number."""
+    script = PageFiles.read().js.decode()
+    assert "takeOver" in script
+    for word in ("toFixed", "toPrecision", "toLocaleString", "Intl", "Math."):
+        assert word not in script

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from types import MappingProxyType
 
 from unpd.cli.tables import Columns, Values, table
-from unpd.cli.workers_text import amount, listeners, number, workers
+from unpd.cli.workers_text import listeners, number, workers
 from unpd.names import UNREADY_PHASES, MasterPhase
-from unpd.wording import counted, live_change_text, span_text
+from unpd.wording import counted, live_change_text, rate_text, size_text, span_text
 
 _SERVICES: Columns = MappingProxyType(
     {
@@ -20,15 +20,15 @@ _SERVICES: Columns = MappingProxyType(
         "PEAK": lambda one: str(one["peak"]),
         "LIMIT": lambda one: number(one["limit"]),
         "ACCEPTED": lambda one: str(one["accepted"]),
-        "ACCEPTED/S": lambda one: _rate(one["accepted_per_s"]),
-        "RECEIVED/S": lambda one: amount(one["received_bytes_per_s"]),
-        "SENT/S": lambda one: amount(one["sent_bytes_per_s"]),
+        "ACCEPTED/S": lambda one: rate_text(one["accepted_per_s"]),
+        "RECEIVED/S": lambda one: size_text(one["received_bytes_per_s"]),
+        "SENT/S": lambda one: size_text(one["sent_bytes_per_s"]),
         "REFUSED": lambda one: str(one["refused"]),
         "WOULD REFUSE": lambda one: str(one["would_refuse"]),
         "HALTED": lambda one: one["halted"] or "-",
         "DATAGRAMS": lambda one: str(one["datagrams_received"]),
         "ANSWERED": lambda one: str(one["datagrams_sent"]),
-        "DATAGRAMS/S": lambda one: _rate(one["datagrams_per_s"]),
+        "DATAGRAMS/S": lambda one: rate_text(one["datagrams_per_s"]),
     }
 )
 _IF_ANY = MappingProxyType(
@@ -112,7 +112,3 @@ def _services(services: Sequence[Values]) -> str:
         if header not in _IF_ANY or any(service[_IF_ANY[header]] for service in services)
     }
     return table(columns, services)
-
-
-def _rate(per_s: float | None) -> str:
-    return "-" if per_s is None else f"{per_s:.1f}"

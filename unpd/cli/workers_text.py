@@ -1,5 +1,5 @@
 """The tables that ``unpd workers`` and ``unpd listeners`` print for people, and the
-words for amounts that the status has too.
+words for numbers that the status has too.
 
 Called by the commands, and by unpd.cli.status_text, with answers that have every
 field of their tables in :mod:`unpd.control.view_fields`. Pure. Raises nothing.
@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from types import MappingProxyType
 
 from unpd.cli.tables import Columns, Values, table
-from unpd.wording import span_text
+from unpd.wording import size_text, span_text
 
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _WORKERS: Columns = MappingProxyType(
     {
         "KIND": lambda one: one["kind"],
@@ -24,7 +23,7 @@ _WORKERS: Columns = MappingProxyType(
         "ACCEPTED": lambda one: number(one["accepted"]),
         "CPU": lambda one: percent(one["cpu_percent"]),
         "CPU TIME": lambda one: "-" if one["cpu_s"] is None else f"{one['cpu_s']:.1f} s",
-        "MEMORY": lambda one: amount(one["memory_bytes"]),
+        "MEMORY": lambda one: size_text(one["memory_bytes"]),
         "HEARTBEAT": lambda one: (
             "-" if one["heartbeat_age_s"] is None else f"{span_text(one['heartbeat_age_s'])} ago"
         ),
@@ -70,16 +69,6 @@ def number(value: int | None) -> str:
 def percent(value: float | None) -> str:
     """A percentage, or a dash."""
     return "-" if value is None else f"{value:.1f} %"
-
-
-def amount(value: float | None) -> str:
-    """A number of bytes with a unit, or a dash."""
-    if value is None:
-        return "-"
-    power = 0
-    while abs(value) >= 1024 and power < len(_UNITS) - 1:
-        value, power = value / 1024, power + 1
-    return f"{value:.0f} B" if power == 0 else f"{value:.1f} {_UNITS[power]}"
 
 
 def _of_queue(listener: Values, field: str) -> str:

@@ -171,7 +171,7 @@ CHILD = {
     "accepted": 7,
     "cpu_percent": 12.34,
     "cpu_s": 1.5,
-    "memory_bytes": 12 * 1024 * 1024,
+    "memory_bytes": 12_000_000,
     "heartbeat_age_s": 0.4,
 }
 
@@ -192,7 +192,7 @@ def test_a_service_is_shown_with_its_limit() -> None:
         [""],
         ["SERVICE", "ACTIVE", "PEAK", "LIMIT", "ACCEPTED"]
         + ["ACCEPTED/S", "RECEIVED/S", "SENT/S", "REFUSED"],
-        ["echo", "1", "4", "10", "5", "2.3", "2.5 KiB", "0 B", "0"],
+        ["echo", "1", "4", "10", "5", "2.3", "2.6 kB", "0 B", "0"],
         ["echo", "1", "4", "-", "5", "-", "-", "-", "0"],
     ]
 
@@ -242,8 +242,8 @@ def test_listeners_and_children() -> None:
         ["KIND", "PLACE", "PID", "STATE", "GENERATION", "AGE", "CONNECTIONS", "ACCEPTED"]
         + ["CPU", "CPU TIME", "MEMORY", "HEARTBEAT"],
         ["worker", "p/0", "9", "ready", "1", "3 s", "2", "7"]
-        + ["12.3 %", "1.5 s", "12.0 MiB", "0.4 s ago"],
+        + ["12.3 %", "1.5 s", "12.0 MB", "0.4 s ago"],
         ["iterative", "echo", "9", "ready", "1", "3 s", "2", "7"]
-        + ["12.3 %", "1.5 s", "12.0 MiB", "0.4 s ago"],
+        + ["12.3 %", "1.5 s", "12.0 MB", "0.4 s ago"],
         ["exporter", "-", "9", "ready", "1", "3 s", "-", "-", "-", "-", "-", "-"],
     ]

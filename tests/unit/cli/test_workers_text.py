@@ -1,26 +1,7 @@
-"""Amounts and tables for people."""
-
-import pytest
+"""Tables for people."""
 
 from unpd.cli.tables import aligned
-from unpd.cli.workers_text import amount, listeners, percent
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (None, "-"),
-        (0, "0 B"),
-        (1023, "1023 B"),
-        (1024, "1.0 KiB"),
-        (1536 * 1024, "1.5 MiB"),
-        (2.0**30, "1.0 GiB"),
-        (2.0**62, "4.0 EiB"),
-    ],
-)
-def test_an_amount_has_a_unit(value: float | None, text: str) -> None:
-    """A power of 1,024."""
-    assert amount(value) == text
+from unpd.cli.workers_text import listeners, percent
 
 
 def test_what_is_not_known_is_a_dash() -> None:

@@ -16,6 +16,7 @@ from unpd.cli.tables import Values
 from unpd.cli.top import figures
 from unpd.cli.top.answers import Answers, Pair, total
 from unpd.names import ChildPhase
+from unpd.wording import NOTHING, rate_text, size_text
 
 NEAR_LIMIT = 0.8
 """From which part of its limit on a queue, or the number of connections, is marked."""
@@ -88,7 +89,7 @@ class Table:
 def _text(name: str) -> Callable[[Pair], Cell]:
     def cell(pair: Pair) -> Cell:
         value = pair.now.get(name)
-        return Cell(None, figures.UNKNOWN) if value is None else Cell(str(value), str(value))
+        return Cell(None, NOTHING) if value is None else Cell(str(value), str(value))
 
     return cell
 
@@ -100,7 +101,7 @@ def _number(
 
 
 def _rate(
-    name: str, shown: Callable[[float | None], str] = figures.rate, mark: Mark = Mark.NONE
+    name: str, shown: Callable[[float | None], str] = rate_text, mark: Mark = Mark.NONE
 ) -> Callable[[Pair], Cell]:
     """The rate of a count. ``mark``: of one that is not 0. Before the second answer the
     value is not known, but the column is there.
@@ -109,7 +110,7 @@ def _rate(
     def cell(pair: Pair) -> Cell:
         value = pair.rate(name)
         if value is None and pair.number(name) is not None:
-            return Cell(-1.0, figures.UNKNOWN)
+            return Cell(-1.0, NOTHING)
         return Cell(value, shown(value), mark if value else Mark.NONE)
 
     return cell
@@ -117,7 +118,7 @@ def _rate(
 
 def _pid(pair: Pair) -> Cell:
     pid = pair.number("pid")
-    return Cell(pid, figures.UNKNOWN if pid is None else f"{pid:.0f}")
+    return Cell(pid, NOTHING if pid is None else f"{pid:.0f}")
 
 
 def _open(pair: Pair) -> Cell:
@@ -132,7 +133,7 @@ def _queue(pair: Pair) -> Cell:
     queues = [listener.get("queue") for listener in pair.now.get("listeners", [])]
     known = [(queue["length"], queue["limit"]) for queue in queues if queue]
     if not known:
-        return Cell(None, figures.UNKNOWN)
+        return Cell(None, NOTHING)
     length, limit = max(known, key=lambda queue: queue[0] / max(queue[1], 1))
     part = length / max(limit, 1)
     return Cell(part, f"{length}/{limit}", Mark.WARNING if part >= NEAR_LIMIT else Mark.NONE)
@@ -196,8 +197,8 @@ SERVICES: tuple[Column, ...] = (
     Column("REFUSED", "connections and datagrams refused so far", _number("refused")),
     Column("REF/s", "refused in a second", _rate("refused", mark=Mark.WARNING)),
     Column("WOULD REF", "let in so far, as the reason is only observed", _would_refuse),
-    Column("IN/s", "bytes received in a second", _rate("received_bytes", figures.size)),
-    Column("OUT/s", "bytes sent in a second", _rate("sent_bytes", figures.size)),
+    Column("IN/s", "bytes received in a second", _rate("received_bytes", size_text)),
+    Column("OUT/s", "bytes sent in a second", _rate("sent_bytes", size_text)),
     Column("DGRAM/s", "datagrams received in a second", _rate("datagrams_received")),
     Column("ACCEPTED", "connections accepted so far", _number("accepted")),
 )
@@ -211,7 +212,7 @@ CHILDREN: tuple[Column, ...] = (
     Column("CONN", "its open connections", _number("connections")),
     # Samples of once a second: a rate between two answers would jump.
     Column("CPU", "how much of one processor it takes", _number("cpu_percent", figures.percent)),
-    Column("MEM", "its memory in RAM, in bytes", _number("memory_bytes", figures.size)),
+    Column("MEM", "its memory in RAM, in bytes", _number("memory_bytes", size_text)),
     Column("GEN", "its generation", _number("generation")),
     Column("BIRTH", "the serial number of its start", _number("birth")),
 )

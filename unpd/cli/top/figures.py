@@ -1,44 +1,27 @@
-"""Numbers as short text: counts, rates, bytes, shares and spans of time.
+"""Numbers as short text: counts, shares and spans of time. Bytes and rates have no form
+of their own here: they are those of :mod:`unpd.wording`.
 
 Called by the tables and the header of ``unpd top``. Pure. Raises nothing.
 """
 
-UNKNOWN = "-"
-"""What stands for a value that is not known, such as a rate before the second
-answer.
-"""
+from unpd.wording import NOTHING
+
 _PREFIXES = ("", "k", "M", "G", "T", "P", "E")
 
 
 def count(value: float | None) -> str:
     """A count: whole below 100,000, else with three digits and a prefix."""
     if value is None:
-        return UNKNOWN
-    return f"{value:.0f}" if value < 100_000 else scaled(value)
-
-
-def rate(value: float | None) -> str:
-    """A number for each second: with one decimal below 100."""
-    if value is None:
-        return UNKNOWN
-    if value == 0:
-        return "0"
-    return f"{value:.1f}" if value < 100 else count(value)
-
-
-def size(value: float | None) -> str:
-    """Bytes, in powers of 1000 as disks and networks have them: 1.23M."""
-    if value is None:
-        return UNKNOWN
-    return f"{value:.0f}" if value < 1000 else scaled(value)
+        return NOTHING
+    return f"{value:.0f}" if value < 100_000 else _scaled(value)
 
 
 def percent(value: float | None) -> str:
     """Per cents, without a fraction."""
-    return UNKNOWN if value is None else f"{value:.0f}%"
+    return NOTHING if value is None else f"{value:.0f}%"
 
 
-def scaled(value: float) -> str:
+def _scaled(value: float) -> str:
     """Three digits and a prefix."""
     index = 0
     while value >= 999.5 and index < len(_PREFIXES) - 1:
@@ -51,7 +34,7 @@ def scaled(value: float) -> str:
 def span(seconds: float | None) -> str:
     """A span of time by its two largest units: 3d04h, 2h05m, 4m07s, 9s."""
     if seconds is None:
-        return UNKNOWN
+        return NOTHING
     whole = int(seconds)
     days, hours, minutes = whole // 86400, whole // 3600 % 24, whole // 60 % 60
     if days:

@@ -14,6 +14,7 @@ from unpd.cli.top import figures
 from unpd.cli.top.answers import Answers, total
 from unpd.cli.top.columns import Mark
 from unpd.names import UNREADY_PHASES, MasterPhase
+from unpd.wording import rate_text, size_text
 
 MOST_FAULTS = 4
 """How many faults the header names; more would leave no room for the tables."""
@@ -90,13 +91,13 @@ def _sums(answers: Answers) -> Line:
 
     parts = [
         f"{figures.count(numbers('active'))} open",
-        f"{figures.rate(rates('accepted'))} accepted/s",
-        f"{figures.rate(rates('refused'))} refused/s",
+        f"{rate_text(rates('accepted'))} accepted/s",
+        f"{rate_text(rates('refused'))} refused/s",
     ]
     if numbers("would_refuse"):
-        parts.append(f"{figures.rate(rates('would_refuse'))} would refuse/s")
-    parts.append(f"{figures.rate(rates('datagrams_received'))} datagrams/s")
+        parts.append(f"{rate_text(rates('would_refuse'))} would refuse/s")
+    parts.append(f"{rate_text(rates('datagrams_received'))} datagrams/s")
     if numbers("received_bytes") is not None:
-        parts.append(f"{figures.size(rates('received_bytes'))} in/s")
-        parts.append(f"{figures.size(rates('sent_bytes'))} out/s")
+        parts.append(f"{size_text(rates('received_bytes'))} in/s")
+        parts.append(f"{size_text(rates('sent_bytes'))} out/s")
     return Line(f"connections: {', '.join(parts)}")

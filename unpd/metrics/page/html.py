@@ -16,14 +16,12 @@ from unpd.metrics.page.snapshot import SILENT_S
 from unpd.metrics.page.wording import (
     ago,
     count,
-    rate,
     short_time,
-    size,
     span,
     time_of_day,
 )
 from unpd.names import UNREADY_PHASES, MasterPhase
-from unpd.wording import counted, live_change_text
+from unpd.wording import counted, live_change_text, rate_text, size_text
 
 Values = Mapping[str, Any]
 WORDS = (
@@ -165,15 +163,17 @@ class Chart:
 
 
 CHARTS = (
-    Chart("Open connections", (("active", ""),), rate),
+    Chart("Open connections", (("active", ""),), rate_text),
     Chart(
         "New per second",
         (("accepted_per_s", "connections"), ("datagrams_per_s", "datagrams")),
-        rate,
+        rate_text,
     ),
-    Chart("Bytes per second", (("received_bytes_per_s", "in"), ("sent_bytes_per_s", "out")), size),
-    Chart("Waiting in accept queues", (("queued", ""),), rate),
-    Chart("Refused per second", (("refused_per_s", ""),), rate),
+    Chart(
+        "Bytes per second", (("received_bytes_per_s", "in"), ("sent_bytes_per_s", "out")), size_text
+    ),
+    Chart("Waiting in accept queues", (("queued", ""),), rate_text),
+    Chart("Refused per second", (("refused_per_s", ""),), rate_text),
     Chart("Round-trip time", (("rtt_s", ""),), short_time),
     Chart("Loop lag of workers", (("lag_s", ""),), short_time),
 )

@@ -14,17 +14,15 @@ from typing import Any
 
 from unpd.metrics.page.snapshot import MISSING, SESSIONS_ONLY
 from unpd.metrics.page.wording import (
-    NOTHING,
     ago,
     child_name,
     count,
     percent,
-    rate,
-    size,
     span,
     time_of_day,
 )
 from unpd.names import ChildPhase
+from unpd.wording import NOTHING, rate_text, size_text
 
 Values = Mapping[str, Any]
 EVENTS_SHOWN = 20
@@ -98,15 +96,15 @@ def _service(service: Values, *, observes: bool) -> str:
         + _limited(service, "active", "limit")
         + _limited(service, "queued", "queued_limit")
         + _cells(
-            rate(service["accepted_per_s"]),
+            rate_text(service["accepted_per_s"]),
             count(service["accepted"]),
-            rate(service["refused_per_s"]),
+            rate_text(service["refused_per_s"]),
             count(service["refused"]),
             *([count(service["would_refuse"])] if observes else []),
-            rate(service["datagrams_per_s"]),
+            rate_text(service["datagrams_per_s"]),
             count(service["datagrams_received"]),
-            size(service["received_bytes_per_s"]),
-            size(service["sent_bytes_per_s"]),
+            size_text(service["received_bytes_per_s"]),
+            size_text(service["sent_bytes_per_s"]),
             count(sum(drops)) if drops else NOTHING,
         )
     )
@@ -184,7 +182,7 @@ def _child(child: Values, now_text: str) -> str:
             count(child["connections"]),
             count(child["accepted"]),
             percent(child["cpu_percent"]),
-            size(child["memory_bytes"]),
+            size_text(child["memory_bytes"]),
             ago(beat),
             ended or NOTHING,
         ),

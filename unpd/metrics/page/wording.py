@@ -1,4 +1,5 @@
-"""The words of the status page: figures, times and events as people read them.
+"""The words of the status page: counts, times and events as people read them. Sizes and
+rates are those of :mod:`unpd.wording`.
 
 Called by :mod:`unpd.metrics.page.html` and :mod:`unpd.metrics.page.snapshot`. Pure;
 raises nothing.
@@ -9,10 +10,8 @@ from types import MappingProxyType
 from typing import Any
 
 from unpd.names import ChildKind
-from unpd.wording import counted, span_text
+from unpd.wording import NOTHING, counted, span_text
 
-NOTHING = "-"
-"""Stands for a figure that there is not."""
 _TEXTS: Mapping[str, str] = MappingProxyType(
     {
         "master.started": "unpd {version} started as pid {pid}, user {user}",
@@ -41,7 +40,6 @@ _KIND_TEXTS: Mapping[str, str] = MappingProxyType(
     }
 )
 """The same of the events that each kind of child has."""
-_UNITS = ("", "k", "M", "G", "T", "P")
 
 
 def event_text(event: str, fields: Mapping[str, Any]) -> str:
@@ -85,24 +83,6 @@ def _listed(fields: Mapping[str, Any]) -> str:
 def count(number: int | None) -> str:
     """A whole number, with a comma before each group of three digits."""
     return NOTHING if number is None else f"{number:,}"
-
-
-def rate(number: float | None) -> str:
-    """A rate: with one decimal below 10, unless that is 0."""
-    if number is None:
-        return NOTHING
-    return f"{number:.1f}".removesuffix(".0") if number < 9.95 else f"{number:,.0f}"
-
-
-def size(number: float | None) -> str:
-    """A number of bytes, in decimal units."""
-    if number is None:
-        return NOTHING
-    unit = 0
-    while number >= 999.5 and unit < len(_UNITS) - 1:
-        number, unit = number / 1000, unit + 1
-    digits = 1 if unit and number < 99.95 else 0
-    return f"{number:.{digits}f} {_UNITS[unit]}B"
 
 
 def short_time(seconds: float | None) -> str:

@@ -39,7 +39,7 @@ def test_counts_and_rates_stand_side_by_side() -> None:
     table = services(status(services=[ECHO, TIME]), status(services=LATER))
     assert column(table, "SERVICE") == ["echo", "time"]
     assert column(table, "OPEN") == ["9", "1"]
-    assert column(table, "NEW/s") == ["10.0", "0"]
+    assert column(table, "NEW/s") == ["10", "0"]
     assert column(table, "REFUSED") == ["4", "0"]
     assert column(table, "QUEUE") == ["0/4096", "0/4096"]
 

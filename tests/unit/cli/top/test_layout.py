@@ -48,7 +48,7 @@ def test_the_screen_begins_with_the_daemon() -> None:
     """Then come sums, services, children, and at the bottom the keys."""
     lines = texts()
     assert lines[0] == "unpd 1.2.3: ready, generation 3, up 12s, pid 7"
-    assert lines[1].startswith("connections: 3 open, 10.0 accepted/s, 0 refused/s")
+    assert lines[1].startswith("connections: 3 open, 10 accepted/s, 0 refused/s")
     assert lines[3].startswith("SERVICE  OPEN")
     assert lines[4].startswith("echo        3")
     assert lines[6].startswith("KIND    SLOT")
@@ -64,7 +64,7 @@ def test_the_sums_say_what_is_only_observed() -> None:
         for count in (0, 20)
     )
     assert texts(answers=answered(before, after))[1].startswith(
-        "connections: 0 open, 0 accepted/s, 0 refused/s, 10.0 would refuse/s, 0 datagrams/s"
+        "connections: 0 open, 0 accepted/s, 0 refused/s, 10 would refuse/s, 0 datagrams/s"
     )
 
 
