@@ -16,6 +16,7 @@ import pytest
 
 from tests.support.exporter import make_labels
 from unpd.board import layout, memory
+from unpd.board.active import count_all
 from unpd.board.halted import HaltedWriter
 from unpd.board.history import Figures, HistoryWriter
 from unpd.board.layout import Master, Row, Service
@@ -304,6 +305,8 @@ def test_a_child_with_its_state(site: Site) -> None:
     site.ended("default/1", 17)
     site.ended("default/0", 18, "killed by SIGKILL")
     site.worker()
+    cells = site.board.row(0)[layout.service_cells(1) :]
+    cells[Service.ACCEPTED], cells[Service.ENDED] = 9, 3
     site.board.show_usage(0, 2 * layout.NS, 12.34, 30_000_000)
     (child,) = site.values()["children"]
     assert child == {
@@ -316,14 +319,30 @@ def test_a_child_with_its_state(site: Site) -> None:
         "birth": 1,
         "pid": 4000,
         "age_s": 60.0,
-        "connections": 7,
-        "accepted": 0,
+        "connections": 6,
+        "accepted": 9,
         "cpu_percent": 12.3,
         "cpu_s": 2.0,
         "memory_bytes": 30_000_000,
         "heartbeat_age_s": 0.5,
         "last_end": {"ended": "killed by SIGKILL", "pid": 18, "at": moment(WALL_S)},
     }
+
+
+def test_the_connections_of_children_are_those_of_services(site: Site) -> None:
+    """One count, which ``unpd workers`` shows too. A connection of a load balancer that
+    has yet to tell its client is open in the process, and is none of a service.
+    """
+    site.worker()
+    for column, accepted in enumerate((3, 4)):
+        cells = site.board.row(0)[layout.service_cells(column) :]
+        cells[Service.ACCEPTED], cells[Service.ENDED] = accepted, 1
+    values = site.values()
+    assert site.board.row(0)[Row.OPEN] == 7
+    assert [one["connections"] for one in values["children"]] == [5]
+    assert [one["active"] for one in values["services"]] == [2, 3]
+    columns = dict(site.sources.labels.services)
+    assert count_all(site.board, columns, {0}).by_row == {0: 5}
 
 
 def test_a_slot_without_a_child_is_missing(site: Site) -> None:

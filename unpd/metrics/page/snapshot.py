@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any, Self
 
 from unpd.board import layout
-from unpd.board.active import accepted_in_row
+from unpd.board.active import accepted_in_row, count_all
 from unpd.board.halted import Halted
 from unpd.board.history import History, Series, Window
 from unpd.board.layout import Directory, Master, Row
@@ -234,7 +234,9 @@ def _children(sources: Sources, at: Moment) -> Iterator[dict[str, Any]]:
     pools = {column: name for name, column in sources.labels.pools}
     places = _services_of_places(sources.labels)
     rows: list[tuple[ChildKind, str, int, Entry | None]] = []
-    for entry in sources.board.entries():
+    entries, columns = sources.board.entries(), dict(sources.labels.services)
+    opened = count_all(sources.board, columns, [entry.row for entry in entries]).by_row
+    for entry in entries:
         serves = entry.kind is not ChildKind.EXPORTER
         pool = pools.get(entry.pool, "") if serves else str(ChildKind.EXPORTER)
         rows.append((entry.kind, pool, entry.index, entry))
@@ -245,7 +247,8 @@ def _children(sources: Sources, at: Moment) -> Iterator[dict[str, Any]]:
         service = places.get((kind, pool, index))
         end = sources.news.ends.get((str(kind), service or f"{pool}/{index}"))
         child = {"kind": str(kind), "pool": pool, "index": sane(index), "service": service}
-        yield child | _life(sources.board, found, at) | {"last_end": end and _end(end)}
+        life = _life(sources.board, found, opened, at)
+        yield child | life | {"last_end": end and _end(end)}
 
 
 def _order(row: tuple[ChildKind, str, int, Entry | None]) -> tuple[int, str, int, int]:
@@ -254,8 +257,12 @@ def _order(row: tuple[ChildKind, str, int, Entry | None]) -> tuple[int, str, int
     return tuple(ChildKind).index(kind), pool, index, entry.birth if entry else 0
 
 
-def _life(board: Scoreboard, entry: Entry | None, at: Moment) -> dict[str, Any]:
-    """What a child does; nothing is known of a slot without one."""
+def _life(
+    board: Scoreboard, entry: Entry | None, opened: Mapping[int, int], at: Moment
+) -> dict[str, Any]:
+    """What a child does; nothing is known of a slot without one. ``opened``: the open
+    connections by row, by the counts of the services, as ``unpd workers`` has them.
+    """
     if entry is None:
         return {"phase": MISSING, **dict.fromkeys(_OF_LIVING)}
     cells = layout.row_start(entry.row)
@@ -267,7 +274,7 @@ def _life(board: Scoreboard, entry: Entry | None, at: Moment) -> dict[str, Any]:
         "birth": sane(entry.birth),
         "pid": sane(entry.pid) or None,
         "age_s": round(max(0.0, at.monotonic_s - sane(entry.born_ns) / layout.NS), 1),
-        "connections": sane(board.words[cells + Row.OPEN]) if serves else None,
+        "connections": opened.get(entry.row, 0) if serves else None,
         "accepted": max(0, accepted) if serves else None,
         **_usage(board, entry),
         "heartbeat_age_s": child_beat_age_s(
