@@ -46,7 +46,7 @@ from unpd.config.service_types import (
     options_of,
     service_type,
 )
-from unpd.config.wording import key_shown, nearest, quoted_list
+from unpd.config.wording import key_shown, name_suggestion, nearest, quoted_list
 from unpd.errors import quoted
 from unpd.kernel.privileges import Identity, identify
 from unpd.libraries import BaseModel, ValidationError
@@ -230,7 +230,8 @@ def _named_tables(
     found = {}
     for name in list(tables)[:limit]:
         if not is_name(name):
-            findings.error((section, name), f"the name of a {section[:-1]} {NAME_RULE}")
+            rule = f"the name of a {section[:-1]} {NAME_RULE}{name_suggestion(name, tables)}"
+            findings.error((section, name), rule)
         elif (table := _table((section, name), tables[name], findings)) is not None:
             found[name] = table
     return found

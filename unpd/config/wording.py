@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from unpd.errors import MAX_CHARACTERS, quoted
+from unpd.names import is_name
 
 CLOSE = 0.75
 """How near a word must be to be suggested, from 0 to 1: the share of equal letters. Of
@@ -60,6 +61,16 @@ def nearest(word: str, known: Iterable[str]) -> str:
         lower for lower in by_lower if wanted and lower.endswith(f"/{wanted}")
     ]
     return by_lower[close[0]] if close else ""
+
+
+def name_suggestion(name: str, taken: Iterable[str]) -> str:
+    """``; did you mean "my-sql"?`` for a name of a service or a pool such as My_SQL,
+    which other programs allow; "" if that is none either, or ``taken``.
+    """
+    valid = re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")
+    if not name.isascii() or not is_name(valid) or valid in taken:
+        return ""
+    return f"; did you mean {quoted(valid)}?"
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:

@@ -356,7 +356,10 @@ def test_frozen(accept: Accept) -> None:
                 " log goes to standard error"
             ),
         ),
-        (f"[pools.Web]\n{ECHO}", f"unpd.toml:1: pools.Web: the name of a pool {NAME_RULE}"),
+        (
+            f"[pools.Web]\n{ECHO}",
+            f'unpd.toml:1: pools.Web: the name of a pool {NAME_RULE}; did you mean "web"?',
+        ),
         (
             f"[pools.default]\nworkers = 0\n{ECHO}",
             'unpd.toml:2: pools.default.workers: must be "auto" or a whole number from 1 to 512',
@@ -384,7 +387,10 @@ def test_frozen(accept: Accept) -> None:
                 " 1 to 1000000"
             ),
         ),
-        ("[services._echo]", f"unpd.toml:1: services._echo: the name of a service {NAME_RULE}"),
+        (
+            "[services._echo]",
+            f'unpd.toml:1: services._echo: the name of a service {NAME_RULE}; did you mean "echo"?',
+        ),
         ("[services.'']", f'unpd.toml:1: services."": the name of a service {NAME_RULE}'),
         (
             f"[services.a{'b' * 32}]",

@@ -8,7 +8,7 @@ import pytest
 
 from unpd.config.build import KEYS_OF_TABLES
 from unpd.config.foreign import INSTEAD
-from unpd.config.wording import nearest, suggestion
+from unpd.config.wording import name_suggestion, nearest, suggestion
 from unpd.services.table import SERVICES
 
 Refuse = Callable[[str], list[str]]
@@ -186,14 +186,15 @@ TEXTS = [
         "[services.Echo]\n",
         (
             ":1: services.Echo: the name of a service must begin with a lower-case letter"
-            " and have at most 32 lower-case letters, digits and hyphens"
+            ' and have at most 32 lower-case letters, digits and hyphens; did you mean "echo"?'
         ),
     ),
     (
         "[services.echo_two]\ntype='echo'\n",
         (
             ":1: services.echo_two: the name of a service must begin with a lower-case"
-            " letter and have at most 32 lower-case letters, digits and hyphens"
+            " letter and have at most 32 lower-case letters, digits and hyphens; did you mean"
+            ' "echo-two"?'
         ),
     ),
     (
@@ -319,3 +320,24 @@ def test_only_what_is_near_is_suggested(word: str, near: str) -> None:
     known = ("grace_s", "session_timeout_s", "daytime", "Europe/Berlin", "/")
     assert nearest(word, known) == near
     assert suggestion(word, known) == (f'; did you mean "{near}"?' if near else "")
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("my_sql", "my-sql"),
+        ("My SQL", "my-sql"),
+        ("_x__y_", "x-y"),
+        ("web.example.net", "web-example-net"),
+        ("echo_two", ""),
+        ("9fans", ""),
+        ("\u00e9cho", ""),
+        ("", ""),
+        ("_", ""),
+        ("a" * 33, ""),
+    ],
+)
+def test_a_name_that_other_programs_allow_gets_one_that_is_right(name: str, meant: str) -> None:
+    """Such as an underscore in xinetd. A name that is taken is no advice."""
+    wanted = f'; did you mean "{meant}"?' if meant else ""
+    assert name_suggestion(name, ("echo-two", "echo")) == wanted
