@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 
 from tests.benchmarks.daemon import LINE_S, MS, Daemon, running_daemon
 from tests.support import ROOT
+from tests.support.threads import beside
 from tests.support.waiting import pause
 
 SLOW = 300
@@ -105,13 +106,8 @@ def _scraper(daemon: Daemon, times: list[float]) -> Iterator[None]:
                     failures.append(failure)
                 times.append((time.monotonic() - began) * MS)
 
-    thread = threading.Thread(target=scrape)
-    thread.start()
-    try:
+    with beside(scrape, stop=over.set):
         yield
-    finally:
-        over.set()
-        thread.join()
     if failures:
         raise RuntimeError(f"a scrape failed: {failures[0]!r}")
 

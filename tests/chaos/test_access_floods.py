@@ -20,6 +20,7 @@ from tests.support.faults import namespace, requires_namespaces
 from tests.support.floods import FLOODING, ONE_SOURCE, flood_of
 from tests.support.launch import Launch
 from tests.support.scale import long
+from tests.support.threads import beside
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.slow
@@ -64,13 +65,8 @@ def flooding(port: int, source: str) -> Iterator[list[int]]:
         while not over.is_set():
             counts[visit(port, source)] += 1
 
-    thread = threading.Thread(target=flood)
-    thread.start()
-    try:
+    with beside(flood, stop=over.set):
         yield counts
-    finally:
-        over.set()
-        thread.join()
 
 
 def innocents(port: int, sources: Iterator[str], duration_s: float) -> int:

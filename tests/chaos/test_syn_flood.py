@@ -16,6 +16,7 @@ from tests.support import clients
 from tests.support.counts import wait_active
 from tests.support.faults import Namespace, network, requires_namespaces
 from tests.support.launch import Launch
+from tests.support.threads import beside
 from tests.support.waiting import until
 
 PORT, SERVER = 7007, "10.99.0.1"
@@ -74,14 +75,8 @@ def flooding(client: Namespace) -> Iterator[None]:
             with contextlib.suppress(BlockingIOError, OSError):
                 sock.sendto(packet, (SERVER, 0))
 
-    thread = threading.Thread(target=flood)
-    thread.start()
-    try:
+    with sock, beside(flood, stop=over.set):
         yield
-    finally:
-        over.set()
-        thread.join()
-        sock.close()
 
 
 def cookies_sent(server: Namespace) -> int:

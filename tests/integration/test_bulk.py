@@ -13,6 +13,7 @@ import pytest
 from tests.support import clients, faults, procs
 from tests.support.counts import wait_ended
 from tests.support.launch import Launch
+from tests.support.threads import beside
 from tests.support.waiting import until
 
 MIB = 1 << 20
@@ -139,10 +140,8 @@ def test_urgent_bytes_in_a_stream_come_back_in_place(launch: Launch, rng: random
                 sock.sendall(pieces[-1])
                 sock.shutdown(socket.SHUT_WR)
 
-            sender = threading.Thread(target=send)
-            sender.start()
-            got = clients.read_all(sock)
-            sender.join()
+            with beside(send):
+                got = clients.read_all(sock)
         assert got == b"!".join(pieces)
     wait_ended(unpd, {"client_fin": 2})
 

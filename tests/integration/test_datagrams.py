@@ -23,6 +23,7 @@ from tests.support.launch import Launch
 from tests.support.operating import reload
 from tests.support.ports import free_port
 from tests.support.scale import many
+from tests.support.threads import beside
 from tests.support.waiting import until
 from unpd.services.table import SERVICES
 
@@ -138,10 +139,8 @@ def test_no_datagram_is_lost_or_doubled_over_reloads(launch: Launch) -> None:
             assert unpd.run("reload", "--all", "--control", str(unpd.control)).returncode == 0
         ended.set()
 
-    thread = threading.Thread(target=reload)
-    thread.start()
     sent = 0
-    with asking(unpd.address("echo")) as sock:
+    with beside(reload), asking(unpd.address("echo")) as sock:
         while not ended.is_set() or sent < 1000:
             window = [b"%d" % (sent + number) for number in range(40)]
             sent += len(window)
@@ -151,7 +150,6 @@ def test_no_datagram_is_lost_or_doubled_over_reloads(launch: Launch) -> None:
         sock.setblocking(False)
         with pytest.raises(BlockingIOError):
             sock.recv(100)
-    thread.join()
     # A worker counts what it has sent, a moment after the client may have it.
     unpd.metric_becomes(sent, "unpd_datagrams_sent_total", service="echo")
     assert unpd.metric("unpd_datagrams_received_total", service="echo") == sent

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from tests.support.configs import compose
 from tests.support.faults import requires_root
 from tests.support.launch import Launch
 from tests.support.ports import free_port
+from tests.support.threads import beside
 from unpd.cli.dispatch import run_command
 from unpd.cli.doctor import process_facts
 from unpd.cli.doctor.as_daemon import NO_ANSWER, told_by_child
@@ -275,9 +275,5 @@ def answering(listener: socket.socket, answer: bytes) -> Iterator[None]:
             sock.recv(65536)
             sock.sendall(answer)
 
-    thread = threading.Thread(target=serve)
-    thread.start()
-    try:
+    with beside(serve):
         yield
-    finally:
-        thread.join()

@@ -28,6 +28,7 @@ from tests.support.exporter import (
     running_exporter,
 )
 from tests.support.scale import first
+from tests.support.threads import beside
 from tests.support.waiting import holds, until
 from unpd.board import layout, memory
 from unpd.board.memory import Entry, Scoreboard
@@ -770,13 +771,14 @@ def in_a_thread(labels: Labels, report: Report) -> Iterator[tuple[str, int]]:
         loopback=True,
         page=make_page(),
     )
-    thread = threading.Thread(target=run_exporter, args=(context,))
-    thread.start()
-    try:
-        yield address
-    finally:
+
+    def stop() -> None:
         done.set()
         os.write(writer_fd, b"!")
-        thread.join()
+
+    try:
+        with beside(lambda: run_exporter(context), stop):
+            yield address
+    finally:
         for fd in (board_fd, wakeup_fd, writer_fd):
             os.close(fd)

@@ -12,7 +12,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ import pytest
 from tests.support import ROOT, clients, faults
 from tests.support.launch import Launch
 from tests.support.operating import ask, refused_reload, reload, status
+from tests.support.threads import beside
 from tests.support.waiting import until
 from unpd.control.answer_fields import AnswerField, mismatch
 from unpd.control.client import ANSWER_TIMEOUT_S
@@ -231,24 +231,19 @@ def test_a_daemon_that_stands_still_while_it_stops_is_reported(launch: Launch) -
 @contextlib.contextmanager
 def serving(path: Path, answer: bytes) -> Iterator[None]:
     """A control socket that answers each request with ``answer`` and closes."""
-
-    def serve(listener: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                with listener.accept()[0] as peer, contextlib.suppress(OSError):
-                    peer.recv(65536)
-                    peer.sendall(answer)
-
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen()
-        thread = threading.Thread(target=serve, args=(listener,))
-        thread.start()
-        try:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    with listener.accept()[0] as peer, contextlib.suppress(OSError):
+                        peer.recv(65536)
+                        peer.sendall(answer)
+
+        with beside(serve, stop=lambda: listener.shutdown(socket.SHUT_RDWR)):
             yield
-        finally:
-            listener.shutdown(socket.SHUT_RDWR)
-            thread.join()
 
 
 def line(**fields: object) -> bytes:

@@ -22,6 +22,7 @@ from tests.support.counts import wait_active, wait_ended
 from tests.support.launch import Launch
 from tests.support.operating import reload, renew
 from tests.support.ports import free_port
+from tests.support.threads import beside
 from tests.support.waiting import until
 
 GREETER = Path(__file__).parents[1] / "support/greeter.py"
@@ -136,15 +137,10 @@ class Load:
     @contextlib.contextmanager
     def threads(self, count: int) -> Iterator[None]:
         """So many threads, until the end of the block."""
-        threads = [threading.Thread(target=self.run) for _ in range(count)]
-        for thread in threads:
-            thread.start()
-        try:
+        with contextlib.ExitStack() as stack:
+            for _ in range(count):
+                stack.enter_context(beside(self.run, stop=self.stop.set))
             yield
-        finally:
-            self.stop.set()
-            for thread in threads:
-                thread.join()
 
     def becomes(self, name: str, more: int, message: str) -> None:
         """Wait until a target has served so many clients more."""
