@@ -3,6 +3,7 @@ balancers, to people and to the service manager that it will stop.
 """
 
 import time
+from pathlib import Path
 from signal import SIGHUP, SIGINT, SIGKILL, SIGTERM
 
 import pytest
@@ -154,6 +155,21 @@ def test_workers_that_die_are_replaced(launch: Launch) -> None:
     procs.kill(before, SIGKILL)
     unpd.wait_respawned(before)
     clients.converse(unpd.address("echo"), b"served")
+    stopped(unpd)
+
+
+def test_a_listener_that_is_opened_anew_is_served(launch: Launch, tmp_path: Path) -> None:
+    """A cleaner removes the file of a UNIX listener. New workers serve the new one, and
+    the daemon stays lame.
+    """
+    path = tmp_path / "echo.sock"
+    unpd = lame(launch, LASTING.replace("tcp://127.0.0.1:0", f"unix://{path}"))
+    path.unlink()
+    unpd.wait_event("listener.renewed", service="echo")
+    unpd.wait_event("reload.succeeded", generation=2)
+    assert clients.converse(str(path), b"served") == b"served"
+    until(lambda: status(unpd)["degraded"] == [], 10.0, "the fault to end")
+    assert status(unpd)["phase"] == "lame"
     stopped(unpd)
 
 

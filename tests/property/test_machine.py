@@ -253,8 +253,8 @@ EVENTS: dict[type[ev.Event], st.SearchStrategy[ev.Event]] = {
     ev.BeatsRead: st.builds(ev.BeatsRead, st.dictionaries(births, st.floats(0, 1e9))),
     ev.ReloadAsked: st.builds(ev.ReloadAsked, st.none() | births, st.booleans()),
     ev.ListenersRenewed: st.just(ev.ListenersRenewed()),
-    ev.ConfigLoaded: st.builds(ev.ConfigLoaded, wanteds),
-    ev.ConfigRefused: st.builds(ev.ConfigRefused, st.just("why")),
+    ev.ConfigLoaded: st.builds(ev.ConfigLoaded, wanteds, st.booleans()),
+    ev.ConfigRefused: st.builds(ev.ConfigRefused, st.just("why"), st.booleans()),
     ev.StopAsked: st.builds(ev.StopAsked, st.booleans(), st.just("a test")),
     ev.PoolResized: st.builds(
         ev.PoolResized, st.sampled_from(("default", "other", "")), st.integers(-3, 3)

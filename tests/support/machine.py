@@ -173,6 +173,10 @@ class Machine:
         """
         return self.take(ev.ReloadAsked(request), ev.ConfigLoaded(self.edited(wanted, changed)))
 
+    def renew(self, wanted: Wanted) -> Effects:
+        """Report renewed listeners in all pools of the running configuration."""
+        return self.take(ev.ListenersRenewed(), ev.ConfigLoaded(self.edited(wanted), renewal=True))
+
     def stop(self, *, quick: bool = False) -> Effects:
         """Ask for a stop."""
         return self.take(ev.StopAsked(quick, "a test"))

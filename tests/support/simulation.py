@@ -199,7 +199,9 @@ class Simulation:
         wanted = self.config_file if asked_for else self.renewed_config()
         self.has_candidate = wanted is not None
         self.queue.append(
-            ev.ConfigLoaded(wanted) if wanted else ev.ConfigRefused("nonsense in line 1")
+            ev.ConfigLoaded(wanted, renewal=not asked_for)
+            if wanted
+            else ev.ConfigRefused("nonsense in line 1")
         )
 
     def _fork(self, child: SimulatedChild) -> None:
@@ -337,7 +339,8 @@ class Simulation:
         self, event: ev.Event, before: State, effects: tuple[fx.Effect, ...]
     ) -> None:
         """A reload that is refused ends no connection of a generation that drained
-        before, but for room and where its time is over.
+        before, but for room and where its time is over. In LAME the room is for the
+        next renewal.
         """
         told = {
             effect.birth
@@ -349,7 +352,9 @@ class Simulation:
             for birth in told & before.children.keys()
             if before.children[birth].retired and not before.children[birth].refused
         }
-        crowded = missing_room(self.state) > 0
+        crowded = missing_room(self.state) > 0 or (
+            before.phase is MasterPhase.LAME and isinstance(event, ev.ConfigLoaded)
+        )
         assert not cut or crowded or isinstance(event, ev.TimePassed | ev.StopAsked), (
             f"a reload that was refused cut {cut}"
         )
@@ -357,16 +362,21 @@ class Simulation:
     def _check_reloads(self) -> None:
         state = self.state
         reloading = (MasterPhase.LOADING, MasterPhase.CUTTING, MasterPhase.PROVING)
-        assert state.phase in reloading or state.asked == Asked(), (
+        renews = state.phase is MasterPhase.LAME and state.asked == Asked(renewal=True)
+        assert state.phase in reloading or renews or state.asked == Asked(), (
             "a request waits for a reload that does not run"
         )
         assert state.phase not in (MasterPhase.RUNNING, *ENDING_PHASES) or state.queued is None, (
             "a requested reload does not begin"
         )
-        assert (state.candidate is None) == (
-            state.phase not in (MasterPhase.CUTTING, MasterPhase.PROVING)
-        ), "candidate and phase do not match"
-        assert state.phase in reloading or not self.has_candidate, (
+        if renews:
+            awaited = any(isinstance(one, ev.ConfigLoaded) and one.renewal for one in self.queue)
+            assert (state.candidate is None) == awaited, "a renewal does not go on"
+        else:
+            assert (state.candidate is None) == (
+                state.phase not in (MasterPhase.CUTTING, MasterPhase.PROVING)
+            ), "candidate and phase do not match"
+        assert state.phase in reloading or renews or not self.has_candidate, (
             "a candidate was neither adopted nor dropped"
         )
         counts = state.phase in reloading and not state.asked.renewal

@@ -36,7 +36,7 @@ def vacant_slots(state: State) -> Iterator[tuple[int, Slot, float]]:
     """
     if state.phase is MasterPhase.STOPPING:
         return
-    proved = state.candidate if state.phase is MasterPhase.PROVING else None
+    proved = state.proved
     holders = [child for child in state.children.values() if not child.retired]
     # Each child that is not retired holds a wanted slot, and no slot has two holders.
     added = proved.count_added_to(state.wanted) if proved else 0

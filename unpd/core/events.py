@@ -87,17 +87,22 @@ class ListenersRenewed:
 @dataclass(frozen=True, slots=True)
 class ConfigLoaded:
     """The new configuration is valid, and its listeners are open. The core gives the
-    pools of ``wanted`` their generations.
+    pools of ``wanted`` their generations. ``renewal``: it is the running configuration,
+    with renewed listeners.
     """
 
     wanted: Wanted
+    renewal: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigRefused:
-    """The new configuration cannot be used. Nothing has changed."""
+    """The new configuration cannot be used. Nothing has changed. ``renewal``: as in
+    :class:`ConfigLoaded`.
+    """
 
     reason: str
+    renewal: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ The phases::
     CUTTING --no room in time--> RUNNING
     PROVING --all ready, or a child failed--> RUNNING
     RUNNING or a reload --stop asked, with lame_duck_s--> LAME
+    LAME --listeners renewed--> LAME, in which the new children are proved
     LAME --lame_duck_s over, or stop asked again--> STOPPING
     any --stop asked, or a start that failed--> STOPPING --no child left--> Leave
 
@@ -216,9 +217,7 @@ def _settle_starting(draft: Draft) -> None:
 
 
 def _settle_nothing(draft: Draft) -> None:
-    """Change nothing: LOADING ends when the shell answers LoadConfig, and LAME at its
-    deadline, or when a stop is asked for again.
-    """
+    """Change nothing: LOADING ends when the shell answers LoadConfig."""
 
 
 # --- the tables -----------------------------------------------------------------------
@@ -266,17 +265,18 @@ EVENT_TABLE: Mapping[type[ev.Event], Mapping[MasterPhase, Reaction]] = MappingPr
         ev.ListenersRenewed: {
             **_in_every_phase(_not_now),
             MasterPhase.RUNNING: reload.listeners_renewed,
+            MasterPhase.LAME: reload.renewed_while_lame,
         },
         ev.ConfigLoaded: {
             **_in_every_phase(_never),
             MasterPhase.LOADING: reload.config_loaded,
-            MasterPhase.LAME: _too_late,
+            MasterPhase.LAME: reload.loaded_while_lame,
             MasterPhase.STOPPING: _too_late,
         },
         ev.ConfigRefused: {
             **_in_every_phase(_never),
             MasterPhase.LOADING: reload.config_refused,
-            MasterPhase.LAME: _too_late,
+            MasterPhase.LAME: reload.refused_while_lame,
             MasterPhase.STOPPING: _too_late,
         },
         ev.StopAsked: {
@@ -303,7 +303,8 @@ SETTLE: Mapping[MasterPhase, Callable[[Draft], None]] = MappingProxyType(
         MasterPhase.LOADING: _settle_nothing,
         MasterPhase.CUTTING: reload.settle_cutting,
         MasterPhase.PROVING: reload.settle_proving,
-        MasterPhase.LAME: _settle_nothing,
+        # LAME itself ends at its deadline, or when a stop is asked for again.
+        MasterPhase.LAME: reload.settle_proving,
         MasterPhase.STOPPING: stop.settle,
     }
 )

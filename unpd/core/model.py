@@ -319,6 +319,7 @@ class State:
     adopted it. Each of its pools has a generation of its own, which is older if later
     reloads left the pool alone. While a reload is being proved, ``candidate`` is what
     the new configuration wants, and ``last_generation`` is the number of that reload.
+    In LAME, only a renewal of listeners is proved.
     ``asked`` is the reload under way, ``queued`` one more reload after it.
     ``phase_deadline_at`` bounds STARTING, CUTTING and LAME. ``beats_read_at`` is when
     heartbeats were last read. ``last_trouble`` is the latest reason why a child failed.
@@ -374,13 +375,17 @@ class State:
         """Whether the child holds a slot of the current configuration."""
         return not child.retired and self.wanted.has(child.generation, child.slot)
 
+    @property
+    def proved(self) -> Wanted | None:
+        """The candidate, if there is room for its children."""
+        return None if self.phase is MasterPhase.CUTTING else self.candidate
+
     def is_candidate(self, child: Child) -> bool:
         """Whether the reload under way has to prove the child."""
         return (
-            self.phase is MasterPhase.PROVING
-            and not child.retired
-            and self.candidate is not None
-            and self.candidate.has(child.generation, child.slot)
+            not child.retired
+            and self.proved is not None
+            and self.proved.has(child.generation, child.slot)
             and not self.wanted.has(child.generation, child.slot)
         )
 

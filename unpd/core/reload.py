@@ -17,6 +17,9 @@ more reload after it.
 
 A renewal of listeners runs like a reload, but nobody asked for it and no file is read.
 So it does not count as one, and it keeps the numbers of workers that signals have set.
+A lame daemon still serves everybody, so a renewal goes on when the daemon becomes lame,
+and may begin then. The phase stays LAME: its end must not wait, and so the renewal does
+not wait for room.
 
 Called by :mod:`unpd.core.machine`, whose tables name the functions here.
 """
@@ -71,8 +74,18 @@ def listeners_renewed(draft: Draft, event: ev.ListenersRenewed) -> None:
     """Begin a reload with the running configuration: its new children inherit the
     renewed listeners. The file may hold a change that nobody asked for yet.
     """
-    del event
     draft.state.phase = MasterPhase.LOADING
+    _renew(draft, event)
+
+
+def renewed_while_lame(draft: Draft, event: ev.ListenersRenewed) -> None:
+    """Begin the same, unless it is under way, and stay lame."""
+    if not draft.state.asked.renewal:
+        _renew(draft, event)
+
+
+def _renew(draft: Draft, event: ev.ListenersRenewed) -> None:
+    del event
     draft.state.asked = Asked(renewal=True)
     draft.do(fx.ReuseConfig())
 
@@ -105,19 +118,54 @@ def config_loaded(draft: Draft, event: ev.ConfigLoaded) -> None:
     (:mod:`unpd.core.converge`).
     """
     state = draft.state
-    state.last_generation += 1
-    every_pool = state.asked.every_pool
-    if state.asked.renewal:
-        wanted = event.wanted.sized_as(state.wanted)
-        state.candidate = wanted.after(state.wanted, state.last_generation, every_pool)
-    else:
-        state.candidate_scales = scaling.kept_scales(state.scales, event.wanted)
-        state.candidate = candidate_of(
-            state, event.wanted, state.last_generation, every_pool=every_pool
-        )
+    _take_candidate(state, event.wanted)
     state.phase = MasterPhase.CUTTING
     state.phase_deadline_at = draft.now + CUTTING_S
     make_room(draft)
+
+
+def _take_candidate(state: State, loaded: Wanted) -> None:
+    state.last_generation += 1
+    every_pool = state.asked.every_pool
+    if state.asked.renewal:
+        wanted = loaded.sized_as(state.wanted)
+        state.candidate = wanted.after(state.wanted, state.last_generation, every_pool)
+    else:
+        state.candidate_scales = scaling.kept_scales(state.scales, loaded)
+        state.candidate = candidate_of(state, loaded, state.last_generation, every_pool=every_pool)
+
+
+def loaded_while_lame(draft: Draft, event: ev.ConfigLoaded) -> None:
+    """Prove a renewal."""
+    if _is_awaited(draft.state, event):
+        _take_candidate(draft.state, event.wanted)
+        make_room(draft)
+        prove_while_lame(draft)
+
+
+def refused_while_lame(draft: Draft, event: ev.ConfigRefused) -> None:
+    """End a renewal. It has no children yet."""
+    if _is_awaited(draft.state, event):
+        _end(draft, event.reason)
+
+
+def _is_awaited(state: State, event: ev.ConfigLoaded | ev.ConfigRefused) -> bool:
+    """Whether a renewal waits for this answer. The answer to a reload may have crossed
+    the order to stop, which has ended that reload.
+    """
+    return event.renewal and state.asked.renewal and state.candidate is None
+
+
+def prove_while_lame(draft: Draft) -> None:
+    """Refuse the candidate, if there is one, where its children lack room: LAME does
+    not wait for drains to end. The next renewal finds the room that these make.
+    """
+    if draft.state.candidate is None:
+        return
+    if missing_room(draft.state) > 0:
+        refuse_candidate(draft, "there is no room for the new children yet")
+    else:
+        draft.note("reload.proving", generation=draft.state.last_generation)
 
 
 def candidate_of(state: State, configured: Wanted, generation: int, *, every_pool: bool) -> Wanted:
@@ -208,7 +256,7 @@ def _forget_candidate(draft: Draft) -> None:
     state = draft.state
     for child in [child for child in state.children.values() if state.is_candidate(child)]:
         draft.put(replace(child, refused=True))
-    state.candidate = state.phase_deadline_at = None
+    state.candidate = None
 
 
 def _adopt_candidate(draft: Draft, candidate: Wanted) -> None:
@@ -241,7 +289,8 @@ def _end(draft: Draft, refused: str, changes: tuple[PoolChange, ...] = ()) -> No
     if not draft.state.asked.renewal:
         draft.do(fx.CountReload(refused))
     _answer(draft, refused)
-    draft.state.phase = MasterPhase.RUNNING
+    if draft.state.phase is not MasterPhase.LAME:
+        draft.state.phase, draft.state.phase_deadline_at = MasterPhase.RUNNING, None
 
 
 def abandon(draft: Draft, why: str) -> None:
@@ -249,14 +298,22 @@ def abandon(draft: Draft, why: str) -> None:
     ``why`` it does is in the answer. The candidate's children are to be retired, or to
     finish.
     """
-    state, reason = draft.state, f"{STOPPING} ({why})"
-    if state.phase in RELOADING:
+    if draft.state.phase in RELOADING or draft.state.asked.renewal:
         draft.do(fx.DropConfig())
-    queued, state.queued = state.queued or Asked(), None
     _forget_candidate(draft)
-    _answer(draft, reason)
+    _answer(draft, _stopping(why))
+    abandon_queued(draft, why)
+
+
+def abandon_queued(draft: Draft, why: str) -> None:
+    """Answer the requests for the reload that would come after the one under way."""
+    queued, draft.state.queued = draft.state.queued or Asked(), None
     for request in queued.requests:
-        draft.do(fx.AnswerReload(request, reason, began=False))
+        draft.do(fx.AnswerReload(request, _stopping(why), began=False))
+
+
+def _stopping(why: str) -> str:
+    return f"{STOPPING} ({why})"
 
 
 def _answer(draft: Draft, refused: str) -> None:

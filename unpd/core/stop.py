@@ -2,9 +2,10 @@
 
 In LAME the daemon serves as before, and only says that it is not ready. Load balancers
 and Kubernetes then send new clients elsewhere, before the listeners close: otherwise a
-client that they send in between would be refused. The phase lasts lame_duck_s. It is
-left out where that is 0, by a quick stop, and by a daemon that is not ready yet.
-Another order to stop ends it.
+client that they send in between would be refused. Listeners that had to be opened anew
+still get children (:mod:`unpd.core.reload`). The phase lasts lame_duck_s. It is left
+out where that is 0, by a quick stop, and by a daemon that is not ready yet. Another
+order to stop ends it.
 
 STOPPING has the time grace_s. Its children finish in the order of their policy
 (:mod:`unpd.core.policy`), and no child is spawned any more. A quick stop ends every
@@ -50,18 +51,26 @@ def asked_again(draft: Draft, event: ev.StopAsked) -> None:
 
 def _become_lame(draft: Draft, by: str) -> None:
     """Serve on for lame_duck_s. A reload under way ends, and its children are retired:
-    the services that it adds would be gone soon.
+    the services that it adds would be gone soon. A renewal of listeners goes on:
+    without it, the daemon would serve nobody there.
     """
     state, limits = draft.state, draft.state.wanted.limits
-    if state.phase in reload.RELOADING:
-        reason = f"{reload.STOPPING} ({_end_of(by).reason})"
-        draft.note("reload.refused", reason=reason, generation=state.generation)
-    reload.abandon(draft, _end_of(by).reason)
+    reason = _end_of(by).reason
+    if state.asked.renewal:
+        reload.abandon_queued(draft, reason)
+    else:
+        if state.phase in reload.RELOADING:
+            refusal = f"{reload.STOPPING} ({reason})"
+            draft.note("reload.refused", reason=refusal, generation=state.generation)
+        reload.abandon(draft, reason)
+    was_cutting = state.phase is MasterPhase.CUTTING
     state.phase, state.stop_asked_by = MasterPhase.LAME, by
     state.phase_deadline_at = draft.now + limits.lame_duck_s
     state.sessions_end_at = state.phase_deadline_at + LAST_SHARE * limits.grace_s
     retire_surplus(draft)
     draft.note("master.lame", lame_duck_s=limits.lame_duck_s, by=by)
+    if was_cutting:
+        reload.prove_while_lame(draft)
 
 
 def lame_time_over(draft: Draft) -> None:

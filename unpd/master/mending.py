@@ -32,7 +32,7 @@ def look_after(runtime: Runtime, state: State) -> None:
     _mend_control(runtime)
     look_at_readers(runtime)
     _mend_pid_file(runtime)
-    if state.phase is MasterPhase.RUNNING:
+    if state.phase in (MasterPhase.RUNNING, MasterPhase.LAME) and runtime.candidate is None:
         _ask_for_reload(runtime)
 
 

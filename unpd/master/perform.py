@@ -231,9 +231,9 @@ def _reuse_config(runtime: Runtime, effect: fx.ReuseConfig) -> None:
         wanted_listeners = listeners.sources.wanted_listeners(config)
         runtime.candidate = Deployment(config, listeners.prepare(wanted_listeners))
     except UnpdError as error:
-        runtime.events.append(ev.ConfigRefused(str(error)))
+        runtime.events.append(ev.ConfigRefused(str(error), renewal=True))
         return
-    runtime.events.append(ev.ConfigLoaded(wanted_children(runtime.candidate)))
+    runtime.events.append(ev.ConfigLoaded(wanted_children(runtime.candidate), renewal=True))
 
 
 def log_listener(runtime: Runtime, listener: OpenListener) -> None:

@@ -1,4 +1,6 @@
-"""The lame time before a stop: the daemon serves on, and begins nothing new."""
+"""The lame time before a stop: the daemon serves on, and gives its children listeners
+that had to be opened anew, but begins nothing else.
+"""
 
 import pytest
 
@@ -109,7 +111,129 @@ def test_a_reload_is_refused_and_logged() -> None:
     assert done.log_lines("reload.refused") == [line]
     assert machine.take(ev.ReloadAsked(None)).log_lines("reload.refused") == [line]
     assert not done.of_type(fx.LoadConfig)
+
+
+def test_renewed_listeners_get_children() -> None:
+    """They come beside the old ones, which are retired when the new ones serve. The
+    phase and its end stay as they are, and the stop ends all of them.
+    """
+    wanted = wants(2, lame_duck_s=LAME_S, grace_s=10.0)
+    machine = running(wanted)
+    machine.stop()
+    ends_at = next_deadline(machine.state)
+    machine.wait(1.0)
+    done = machine.renew(wanted)
+    assert done.of_type(fx.ReuseConfig)
+    assert not done.of_type(fx.LoadConfig)
+    assert [child.birth for child in done.spawned] == [3, 4]
+    assert not machine.ready(3).orders
+    done = machine.ready(4)
+    assert done.orders == [(1, ChildOrder.RETIRE), (2, ChildOrder.RETIRE)]
+    assert done.of_type(fx.AdoptConfig) == [fx.AdoptConfig(2)]
+    assert not done.of_type(fx.CountReload)
+    assert machine.state.phase is MasterPhase.LAME
+    machine.exit(1, 2)
+    assert next_deadline(machine.state) == ends_at
+    assert machine.wait(LAME_S).receivers(ChildOrder.FINISH) == [3, 4]
+
+
+def test_a_second_renewal_waits_for_the_first() -> None:
+    """The shell asks again. It may do so as soon as the first has ended."""
+    wanted = wants(1, lame_duck_s=LAME_S)
+    machine = running(wanted)
+    machine.stop()
+    machine.renew(wanted)
     assert machine.take(ev.ListenersRenewed()) == ()
+    machine.ready(2)
+    assert [child.birth for child in machine.renew(wanted).spawned] == [3]
+
+
+def test_a_renewal_that_fails_ends_nothing() -> None:
+    """The old children go on, and the lame time still ends when it should."""
+    wanted = wants(1, lame_duck_s=LAME_S)
+    machine = running(wanted)
+    machine.stop()
+    machine.renew(wanted)
+    done = machine.take(ev.ChildFailed(2, "the moon is full", ExitCode.FAILED))
+    assert done.log_lines("reload.refused") == [{"reason": "the moon is full", "generation": 1}]
+    assert done.of_type(fx.DropConfig)
+    machine.take(ev.ListenersRenewed())
+    done = machine.take(ev.ConfigRefused("no descriptor is left", renewal=True))
+    assert len(done.log_lines("reload.refused")) == 1
+    assert machine.births(ChildPhase.READY) == [1]
+    machine.exit(2)
+    machine.wait(LAME_S)
+    assert machine.state.phase is MasterPhase.STOPPING
+
+
+def test_a_stop_ends_a_renewal() -> None:
+    """At the end of the lame time its configuration is dropped, and its children finish
+    with the others.
+    """
+    wanted = wants(1, lame_duck_s=LAME_S)
+    machine = running(wanted)
+    machine.stop()
+    machine.renew(wanted)
+    done = machine.wait(LAME_S)
+    assert done.of_type(fx.DropConfig)
+    assert done.receivers(ChildOrder.FINISH) == [1, 2]
+    machine.exit(1)
+    assert machine.exit(2).of_type(fx.Leave)
+
+
+@pytest.mark.parametrize("reached", [MasterPhase.LOADING, MasterPhase.PROVING])
+def test_a_renewal_under_way_goes_on(reached: MasterPhase) -> None:
+    """The order to stop does not end it, whatever it waits for; requests for a reload
+    after it are answered.
+    """
+    wanted = wants(1, lame_duck_s=LAME_S)
+    machine = running(wanted)
+    machine.take(ev.ListenersRenewed())
+    loaded = ev.ConfigLoaded(machine.edited(wanted), renewal=True)
+    if reached is MasterPhase.PROVING:
+        machine.take(loaded)
+    machine.take(ev.ReloadAsked(9))
+    assert machine.state.phase is reached
+    done = machine.stop()
+    assert done.answers == [(9, "the daemon is stopping (stopped by a test)")]
+    assert not done.log_lines("reload.refused")
+    assert not done.of_type(fx.DropConfig)
+    if reached is MasterPhase.LOADING:
+        machine.take(loaded)
+    assert machine.state.phase is MasterPhase.LAME
+    assert machine.ready(2).orders == [(1, ChildOrder.RETIRE)]
+
+
+def test_a_renewal_does_not_wait_for_room() -> None:
+    """The end of the lame time must not wait. The drains that are in the way are cut,
+    so that the next renewal has room.
+    """
+    wanted = wants(1, lame_duck_s=60.0)
+    machine = running(wanted, 2)
+    machine.reload(wanted)
+    machine.ready(2)
+    machine.stop()
+    done = machine.renew(wanted)
+    line = {"reason": "there is no room for the new children yet", "generation": 2}
+    assert done.log_lines("reload.refused") == [line]
+    assert done.receivers(ChildOrder.FINISH) == [1]
+    machine.exit(1)
+    assert [child.birth for child in machine.renew(wanted).spawned] == [3]
+
+
+def test_a_renewal_that_waited_for_room_is_refused() -> None:
+    """In the order to stop, before the old drains have ended."""
+    wanted = wants(1, lame_duck_s=60.0)
+    machine = running(wanted, 2)
+    machine.reload(wanted)
+    machine.ready(2)
+    waiting = machine.renew(wanted)
+    assert waiting.receivers(ChildOrder.FINISH) == [1]
+    assert not waiting.spawned
+    done = machine.stop()
+    assert len(done.log_lines("reload.refused")) == 1
+    assert done.of_type(fx.DropConfig)
+    assert machine.state.phase is MasterPhase.LAME
 
 
 def test_a_pool_is_resized_but_not_scaled() -> None:
@@ -144,12 +268,18 @@ def test_a_reload_under_way_ends() -> None:
 
 
 def test_a_configuration_that_was_being_read_is_ignored() -> None:
-    """The answer to LoadConfig crosses the order."""
+    """The answer to LoadConfig crosses the order. It is not taken for the answer to a
+    renewal.
+    """
     machine = running(wants(1, lame_duck_s=LAME_S))
     machine.take(ev.ReloadAsked(1))
     assert machine.stop().of_type(fx.DropConfig)
     assert machine.take(ev.ConfigLoaded(wants(3))) == ()
     assert machine.state.phase is MasterPhase.LAME
+    machine.take(ev.ListenersRenewed())
+    assert machine.take(ev.ConfigLoaded(wants(3)), ev.ConfigRefused("nonsense")) == ()
+    renewed = ev.ConfigLoaded(machine.edited(wants(1)), renewal=True)
+    assert [child.birth for child in machine.take(renewed).spawned] == [2]
 
 
 def test_a_daemon_that_starts_stops_at_once() -> None:
