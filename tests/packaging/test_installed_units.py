@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.packaging.account import root, user
 from tests.packaging.machine import Machine
 from tests.support import clients
 
@@ -21,6 +22,15 @@ sys.path.insert(0, "/opt/unpd/lib")
 from unpd.cli.main import main
 
 sys.exit(main())
+"""
+DROP_IN = "/etc/systemd/system/unpd.service.d/socket-activation.conf"
+ACTIVATED = """
+[metrics]
+listen = "systemd:metrics"
+[services.daytime]
+listen = ["systemd:daytime"]
+[services.echo]
+listen = ["systemd:echo"]
 """
 ECHO = '[services.echo]\nlisten = ["tcp://127.0.0.1:{port}"]\n'
 
@@ -41,10 +51,8 @@ def test_the_steps_start_a_service(unpackaged: Machine) -> None:
     has no complaint about the units, and a second call changes nothing.
     """
     unpackaged.put("/etc/unpd/unpd.toml", ECHO.format(port=7))
-    printed = unpackaged.run(PROGRAM, "install-units").stdout
-    for step in printed.partition("\nnext:\n")[2].splitlines():
-        if not step.strip().startswith("write "):
-            unpackaged.run("sh", "-c", step)
+    administrator = root(unpackaged, {})
+    administrator.follow(administrator.run(f"{PROGRAM} install-units").stdout)
     assert clients.converse(("127.0.0.1", 7), b"hello") == b"hello"
     assert unpackaged.run("systemctl", "is-enabled", "unpd").stdout == "enabled\n"
     show = ("systemctl", "show", "--value", "--property")
@@ -54,27 +62,42 @@ def test_the_steps_start_a_service(unpackaged: Machine) -> None:
     verified = unpackaged.run("systemd-analyze", "verify", "--man=no", *units)
     assert verified.stdout + verified.stderr == ""
     again = unpackaged.run(PROGRAM, "install-units", "--force").stdout
-    assert again.count("unchanged: /etc/systemd/system/unpd") == 5
+    assert again.count("unchanged: /etc/systemd/system/unpd") == 7
+
+
+def test_the_steps_of_the_drop_in_lead_to_socket_activation(unpackaged: Machine) -> None:
+    """The first client starts the service, which has no network of its own. A reload
+    finds the program.
+    """
+    unpackaged.put("/etc/unpd/unpd.toml", ACTIVATED)
+    unpackaged.run(PROGRAM, "install-units")
+    unpackaged.run("useradd", "--system", "unpd")
+    unpackaged.run("cp", f"{DROP_IN}.example", DROP_IN)
+    unpackaged.run("systemctl", "daemon-reload")
+    unpackaged.run("systemctl", "enable", "--quiet", "--now", "unpd.socket")
+    assert unpackaged.run("systemctl", "is-active", "unpd", check=False).stdout == "inactive\n"
+    assert clients.converse(("127.0.0.1", 7), b"hello") == b"hello"
+    unpackaged.run("systemctl", "start", "unpd.service")
+    unpackaged.run("systemctl", "reload", "unpd.service")
+    status = unpackaged.run(PROGRAM, "status", "--config", "/etc/unpd/unpd.toml").stdout
+    assert "generation 2" in status
+    show = ("systemctl", "show", "--value", "--property", "PrivateNetwork", "unpd")
+    assert unpackaged.run(*show).stdout == "yes\n"
 
 
 def test_a_user_has_a_service(unpackaged: Machine) -> None:
     """It starts, is asked, reloaded and stopped without a right of root."""
-    unpackaged.run("useradd", "--create-home", "alice")
-    uid = unpackaged.run("id", "--user", "alice").stdout.strip()
-    unpackaged.run("systemctl", "start", f"user@{uid}.service")
-    variables = ("HOME=/home/alice", f"XDG_RUNTIME_DIR=/run/user/{uid}")
-    become = ("setpriv", "--reuid=alice", "--regid=alice", "--init-groups", "env", *variables)
+    alice = user(unpackaged, "alice", {})
     config = "/home/alice/.config/unpd/unpd.toml"
-    unpackaged.run(*become, PROGRAM, "install-units", "--user")
+    printed = alice.run(f"{PROGRAM} install-units --user").stdout
     unpackaged.put(config, ECHO.format(port=10007))
-    unpackaged.run(*become, "systemctl", "--user", "daemon-reload")
-    unpackaged.run(*become, "systemctl", "--user", "enable", "--now", "unpd.service")
+    alice.follow(printed)
     assert clients.converse(("127.0.0.1", 10007), b"hello") == b"hello"
-    status = (*become, PROGRAM, "status", "--config", config)
-    assert "generation 1" in unpackaged.run(*status).stdout
-    unpackaged.run(*become, "systemctl", "--user", "reload", "unpd.service")
-    assert "generation 2" in unpackaged.run(*status).stdout
-    unpackaged.run(*become, "systemctl", "--user", "stop", "unpd.service")
-    assert unpackaged.run(*status, check=False).returncode == 3
+    status = f"{PROGRAM} status --config {config}"
+    assert "generation 1" in alice.run(status).stdout
+    alice.run("systemctl --user reload unpd.service")
+    assert "generation 2" in alice.run(status).stdout
+    alice.run("systemctl --user stop unpd.service")
+    assert alice.run(status, check=False).returncode == 3
     with pytest.raises(ConnectionRefusedError):
         clients.connect(("127.0.0.1", 10007)).close()

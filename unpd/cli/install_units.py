@@ -3,9 +3,11 @@ installed; a package brings its own.
 
 Called by dispatch. Reads unpd/units, a link to systemd/ in the source, replaces the
 path of the program, and writes the files, each in one step. Each ends with a checksum,
-by which the next call knows whether somebody changed the file since. Starts no program
-and creates no user: it prints the commands that do. Errors: UnpdError, before a file is
-written unless the disk is full.
+by which the next call knows whether somebody changed the file since. The drop-ins are
+written as examples, like those of the packages, because they need another
+configuration: systemd ignores a name that does not end in .conf (systemd.unit(5)).
+Starts no program and creates no user: it prints the commands that do. Errors:
+UnpdError, before a file is written unless the disk is full.
 """
 
 import argparse
@@ -31,6 +33,8 @@ PACKAGED = Path("/usr/lib/unpd")
 """Where the packages install unpd."""
 SHIPPED_PROGRAM = "/usr/bin/unpd"
 """The program in the units as they are shipped."""
+EXAMPLE = ".example"
+"""The end of the name of a drop-in that the administrator may copy."""
 HIDDEN = tuple(map(Path, ("/home", "/root", "/run/user", "/tmp", "/var/tmp")))  # noqa: S108
 """What a system unit does not see: ProtectHome= and PrivateTmp= (systemd.exec(5))."""
 _PLAIN_PATH = re.compile(r"/[A-Za-z0-9/._+@~=-]+")
@@ -132,9 +136,11 @@ def _plan(
     file that may not be replaced.
     """
     refused: list[str] = []
-    for unit in sorted((*source.glob("*.service"), *source.glob("*.socket"))):
+    for unit in sorted(_shipped(source)):
         text = sealed(unit.read_text().replace(SHIPPED_PROGRAM, str(program)))
-        path = directory / unit.name
+        path = directory / unit.relative_to(source)
+        if unit.suffix == ".conf":
+            path = path.with_name(f"{path.name}{EXAMPLE}")
         try:
             act = _act(path, text, force=force)
         except CannotCreateError as error:
@@ -143,6 +149,12 @@ def _plan(
             yield path, (text, act)
     if refused:
         raise CannotCreateError("\n".join(refused))
+
+
+def _shipped(source: Path) -> Iterator[Path]:
+    """The units, and their drop-ins."""
+    for pattern in ("*.service", "*.socket", "*.service.d/*.conf"):
+        yield from source.glob(pattern)
 
 
 def _act(path: Path, text: str, *, force: bool) -> str:
@@ -166,9 +178,13 @@ def _act(path: Path, text: str, *, force: bool) -> str:
         return "renewed"
     if force:
         return "replaced"
+    if path.suffix == EXAMPLE:
+        advice = f"copy it to {file_shown(path.with_suffix(''))}"
+    else:
+        advice = f"move the changes to a drop-in (systemctl edit {path.name})"
     raise CannotCreateError(
-        f"{shown} was changed, or comes from elsewhere: move the changes to a drop-in (systemctl"
-        f" edit {path.name}), then replace the file with --force"
+        f"{shown} was changed, or comes from elsewhere: {advice}, then replace the file with"
+        " --force"
     )
 
 
@@ -201,9 +217,12 @@ def _make(directory: Path, *, is_system: bool) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a file in one step, readable by all. CannotCreateError."""
+    """Write a file in one step; all can read it. CannotCreateError."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        if not path.parent.exists():  # that of the drop-ins
+            path.parent.mkdir()
+            path.parent.chmod(0o755)
         with open(beside, "x", encoding="utf-8") as file:
             os.fchmod(file.fileno(), 0o644)
             file.write(text)

@@ -22,6 +22,8 @@ SYSTEM_UNITS = {
     "unpd-daytime.socket",
     "unpd-metrics.socket",
     "unpd.service",
+    "unpd.service.d/programs.conf.example",
+    "unpd.service.d/socket-activation.conf.example",
     "unpd.socket",
     "unpd@.service",
 }
@@ -44,8 +46,12 @@ def run(directory: Path, *words: str, installation: Installation = IN_OPT) -> in
 
 
 def written(directory: Path) -> dict[str, str]:
-    """Every file of the directory."""
-    return {path.name: path.read_text() for path in directory.iterdir()}
+    """Every file in the directory, and in those below."""
+    return {
+        str(path.relative_to(directory)): path.read_text()
+        for path in directory.rglob("*")
+        if path.is_file()
+    }
 
 
 def test_the_units_of_the_system(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -60,13 +66,42 @@ def test_the_units_of_the_system(directory: Path, capsys: pytest.CaptureFixture[
     found = written(directory)
     assert found.keys() == SYSTEM_UNITS
     for name, text in found.items():
-        shipped = (UNITS / name).read_text()
+        shipped = (UNITS / name.removesuffix(".example")).read_text()
         assert text.startswith(shipped.replace("/usr/bin/unpd", str(PROGRAM)))
         assert (directory / name).stat().st_mode & 0o777 == 0o644
+    assert (directory / "unpd.service.d").stat().st_mode & 0o777 == 0o755
     assert f"\nExecStart={PROGRAM} run --config /etc/unpd/unpd.toml\n" in found["unpd.service"]
     assert capsys.readouterr().out.splitlines() == [
-        f"written: {directory / name}" for name in sorted(SYSTEM_UNITS)
+        f"written: {path}" for path in sorted(directory / name for name in SYSTEM_UNITS)
     ]
+
+
+def test_the_drop_ins_change_nothing_until_they_are_copied(directory: Path) -> None:
+    """Only names that end in .conf are read by systemd. The drop-in that makes the
+    service use the sockets names the program that runs, and every socket unit.
+    """
+    run(directory)
+    drop_ins = directory / "unpd.service.d"
+    assert not list(drop_ins.glob("*.conf"))
+    text = (drop_ins / "socket-activation.conf.example").read_text()
+    assert f"\nExecReload=+{PROGRAM} reload --config /etc/unpd/unpd.toml\n" in text
+    sockets = {name for name in SYSTEM_UNITS if name.endswith(".socket")}
+    (required,) = re.findall(r"^Requires=(.*)$", text, re.MULTILINE)
+    assert set(required.split()) == sockets
+
+
+def test_a_changed_example_stays(directory: Path) -> None:
+    """The sentence names the file that systemd would read, which is never touched."""
+    run(directory)
+    example = directory / "unpd.service.d/programs.conf.example"
+    in_use = example.with_suffix("")
+    example.write_text("mine\n")
+    in_use.write_text("in use\n")
+    with pytest.raises(CannotCreateError, match=f"comes from elsewhere: copy it to {in_use}, "):
+        run(directory)
+    assert run(directory, "--force") == ExitCode.DONE
+    assert is_untouched(example.read_bytes())
+    assert in_use.read_text() == "in use\n"
 
 
 def test_the_unit_of_a_user(directory: Path) -> None:
