@@ -12,7 +12,7 @@
 #                   measures unpd alone, in 40 seconds
 #   make test-packaging
 #                   tests the packages, the wheel too, and the deb in a booted Debian 12 and
-#                   13, in 6 minutes; needs root, mmdebstrap, systemd-container, dnf
+#                   13, in 7 minutes; needs root, mmdebstrap, systemd-container, dnf
 #   make test-wheel runs the default tests against the installed wheel; WHEEL_PYTHON=...
 #                   is the Python that gets it, by default that of .venv
 #   make test-kubernetes

@@ -90,13 +90,28 @@ def upgradable() -> Path:
     return _kept(BOOKWORM, "upgradable", (*PREPARE, *DOWNLOAD), skip=("--skip=cleanup/apt",))
 
 
-def _kept(suite: Suite, name: str, hooks: tuple[str, ...], skip: tuple[str, ...] = ()) -> Path:
+def with_installers() -> Path:
+    """The directory of a plain Debian 12 that has the installers of Python packages
+    too. The first call takes half a minute and needs the network.
+    """
+    return _kept(BOOKWORM, "installers", PREPARE, packages=(*PACKAGES, "python3-venv", "pipx"))
+
+
+def _kept(
+    suite: Suite,
+    name: str,
+    hooks: tuple[str, ...],
+    *,
+    packages: tuple[str, ...] = PACKAGES,
+    skip: tuple[str, ...] = (),
+) -> Path:
     sources = _sources(suite)
-    content = "\n".join((suite.name, *PACKAGES, *hooks, *skip, sources))
+    content = "\n".join((suite.name, *packages, *hooks, *skip, sources))
     kept = _cache() / f"{name}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
     if not kept.exists():
         customize = [f"--customize-hook={hook}" for hook in hooks]
-        _make(kept, suite, sources, [*customize, *skip])
+        include = f"--include={','.join(packages)}"
+        _make(kept, suite, sources, [include, *customize, *skip])
     return kept
 
 
@@ -117,7 +132,6 @@ def _make(kept: Path, suite: Suite, sources: str, options: list[str]) -> None:
         "--quiet",
         "--mode=root",
         "--variant=minbase",
-        f"--include={','.join(PACKAGES)}",
         *options,
         suite.name,
         str(made),

@@ -1,6 +1,6 @@
-"""The section "Programs" of the README: the services of programs and the files that
-they need, as an administrator copies them. Tests of real programs run this text, with
-other places and ports.
+"""What the README says, for tests that do it: the section "Programs" with the services
+of programs and the files that they need, and the table of ways to install. The tests
+follow this text with other places and ports.
 """
 
 import re
@@ -8,8 +8,10 @@ from collections.abc import Mapping
 
 from tests.support import ROOT
 
-_SECTION = (ROOT / "README.md").read_text().split("### Programs\n", 1)[1].split("\n### ", 1)[0]
+_README = (ROOT / "README.md").read_text()
+_SECTION = _README.split("### Programs\n", 1)[1].split("\n### ", 1)[0]
 _BLOCKS = re.findall(r"^```\w+\n(.*?)^```$", _SECTION, re.MULTILINE | re.DOTALL)
+_INSTALLATION = _README.split("\n## Installation\n", 1)[1].split("\n## ", 1)[0]
 _FILE = re.compile(r"^# (/\S+)$", re.MULTILINE)
 """A line that names the file in which its block is."""
 
@@ -26,6 +28,26 @@ def services() -> dict[str, str]:
 def files() -> dict[str, str]:
     """Return the text of each file by its path."""
     return {found[1]: block for block in _BLOCKS if (found := _FILE.search(block))}
+
+
+def ways_to_install() -> dict[str, tuple[list[str], list[str]]]:
+    """Return the commands of each row of the table of ways to install by its first
+    word: what to do, and what to do then.
+    """
+    table = _INSTALLATION.split("|---|---|---|---|\n", 1)[1].split("\n\n", 1)[0]
+    rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in table.splitlines()]
+    return {way: (_commands(do), _commands(then)) for way, _, do, then in rows}
+
+
+def command_of_the_wheel() -> str:
+    """Return the command that makes the wheel of this directory."""
+    found = re.search(r"the wheel that `([^`]+)`", _INSTALLATION)
+    assert found
+    return " ".join(found[1].split())
+
+
+def _commands(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
 
 
 def changed(text: str, changes: Mapping[str, str]) -> str:
