@@ -573,7 +573,10 @@ def root(can_boot: None, tmp_path: Path) -> Iterator[Path]:
     copy = tmp_path / "root"
     output("cp", "--archive", "--reflink=auto", debian(BOOKWORM), copy)
     program = pythons.found().get("3.12")
-    assert program, "no Python of this machine is a 3.12, which the rpm needs"
+    assert program, (
+        "the rpm needs a Python 3.12, and this machine has none: put one on PATH, or build one"
+        " with pyenv (packaging/README.md)"
+    )
     standard = Path("lib/python3.12")
     unneeded = shutil.ignore_patterns("test", "site-packages", "config-*", "__pycache__")
     shutil.copytree(program.parents[1] / standard, copy / "opt" / standard, ignore=unneeded)

@@ -46,8 +46,9 @@ def resources(directory: Path) -> Iterator[Manifest]:
 
 
 def rendered(directory: Path) -> list[Manifest]:
-    """Return what kustomize makes of a directory. AssertionError, with what it says, if
-    it refuses the directory or warns.
+    """Return what kustomize makes of a directory. It needs kubectl 1.27 or later
+    (tests/kubernetes/install-kubectl). AssertionError, with what it says, if it refuses
+    the directory or warns.
     """
     done = subprocess.run(
         ["kubectl", "kustomize", directory],
