@@ -88,8 +88,7 @@ check: $(VENV)/checks.stamp
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
-	@$(BIN)/mypy packaging/build.py packaging/manual.py packaging/prometheusrule.py
-	@MYPYPATH=packaging $(BIN)/mypy packaging/dashboard.py packaging/grafana.py packaging/image.py
+	@MYPYPATH=packaging $(BIN)/mypy $(sort $(wildcard packaging/*.py))
 	@$(BIN)/lint-imports
 
 # The Debian packages come first, because the virtual environment may need their Python.

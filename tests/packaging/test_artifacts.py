@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 
 from tests.packaging.root import BOOKWORM, debian
 from tests.support import ROOT, faults, pythons
@@ -381,8 +383,8 @@ def test_another_python_is_refused_in_one_line(
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_components_are_those_of_the_lock(unpacked: dict[str, Path], kind: str) -> None:
     """The list of components (SBOM) is CycloneDX. It has every library of the lock with
-    its version and no other, and only hashes of the lock: one for each wheel, of which
-    there is one for each Python where a library is compiled.
+    its version and no other. Below it is each of its wheels, with one hash, which the
+    lock has: where a library is compiled, there is a wheel for each Python.
     """
     listed = json.loads((unpacked[kind] / COMPONENTS[1:]).read_text())
     assert (listed["bomFormat"], listed["specVersion"]) == ("CycloneDX", "1.6")
@@ -399,11 +401,36 @@ def test_the_components_are_those_of_the_lock(unpacked: dict[str, Path], kind: s
     compiled = {"pydantic-core", "setproctitle"}
     for pin, one in components.items():
         assert one["purl"] == f"pkg:pypi/{pin.replace('==', '@')}"
-        assert {each["alg"] for each in one["hashes"]} == {"SHA-256"}
-        hashes = [each["content"] for each in one["hashes"]]
+        assert "hashes" not in one
+        files = one["components"]
+        assert {each["type"] for each in files} == {"file"}
+        hashes = [each["content"] for file in files for each in file["hashes"]]
+        assert all([each["alg"] for each in file["hashes"]] == ["SHA-256"] for file in files)
         assert set(hashes) <= locked[pin]
         wheels = len(PYTHONS[kind]) if one["name"] in compiled else 1
-        assert len(set(hashes)) == len(hashes) == wheels
+        assert len(set(hashes)) == len({file["name"] for file in files}) == len(files) == wheels
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_list_of_components_is_cyclonedx(unpacked: dict[str, Path], kind: str) -> None:
+    """The strict schema of its version has no complaint: no field is unknown, and each
+    licence is one of SPDX, an expression or a name.
+    """
+    text = (unpacked[kind] / COMPONENTS[1:]).read_text()
+    validator = JsonStrictValidator(SchemaVersion.V1_6)
+    assert validator.validate_str(text) is None
+    assert validator.validate_str(text.replace('"SHA-256"', '"SHA-2"', 1)) is not None
+
+
+def test_the_licences_of_components(unpacked: dict[str, Path]) -> None:
+    """Each library has the one that its wheels state, by its SPDX identifier or as an
+    expression where SPDX knows it.
+    """
+    listed = json.loads((unpacked["deb"] / COMPONENTS[1:]).read_text())["components"]
+    licences = {one["name"]: one["licenses"] for one in listed}
+    assert all(len(stated) == 1 for stated in licences.values())
+    assert licences["pydantic-core"] == [{"license": {"id": "MIT"}}]
+    assert licences["prometheus-client"] == [{"expression": "Apache-2.0 AND BSD-2-Clause"}]
 
 
 @pytest.mark.parametrize("kind", KINDS)
