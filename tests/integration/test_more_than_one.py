@@ -13,12 +13,13 @@ import pytest
 
 from tests.support import clients, faults, loads
 from tests.support.balanced import (
-    CLIENT,
-    FRONT,
+    FAMILIES,
     HOSTS,
+    IPV4,
     PAGE,
     PATIENCE_S,
-    SUSPECT,
+    PORT,
+    Family,
     Site,
     commands,
     orders,
@@ -46,7 +47,8 @@ def needs_machines(test: Callable[..., None]) -> Callable[..., None]:
 RATE, CONCURRENCY = 150, 16
 LIMIT = 100
 """The manual's connections of a source."""
-DRAIN, READY, DENY, SHOW = orders()
+DRAIN, READY, DENY4, DENY6, SHOW = orders()
+each_family = pytest.mark.parametrize("family", FAMILIES, ids=["IPv4", "IPv6"])
 
 
 @contextlib.contextmanager
@@ -54,12 +56,13 @@ def loaded(made: Site) -> Iterator[RunningLoad]:
     """Short connections all the time."""
     with contextlib.ExitStack() as stack:
         with made.net.clients.entered():
-            load = stack.enter_context(loads.running(FRONT, rate=RATE, concurrency=CONCURRENCY))
+            running = loads.running((IPV4.front, PORT), rate=RATE, concurrency=CONCURRENCY)
+            load = stack.enter_context(running)
         yield load
 
 
 @contextlib.contextmanager
-def held(made: Site, count: int, source: str = CLIENT) -> Iterator[list[socket]]:
+def held(made: Site, count: int, source: str = IPV4.client) -> Iterator[list[socket]]:
     """Long connections, each of which is served."""
     with contextlib.ExitStack() as stack:
         socks = [stack.enter_context(made.connect(source)) for _ in range(count)]
@@ -175,8 +178,9 @@ def upgrade(made: Site, load: RunningLoad, socks: list[socket]) -> None:
 
 
 @needs_machines
+@each_family
 def test_limits_see_the_real_client_and_hold_for_each_instance(
-    launch: Launch, tmp_path: Path
+    launch: Launch, tmp_path: Path, family: Family
 ) -> None:
     """A source that has all its connections on the only machine is refused there, while
     another one, through the same HAProxy, is served. A second machine knows nothing of
@@ -185,63 +189,72 @@ def test_limits_see_the_real_client_and_hold_for_each_instance(
     with site(launch, tmp_path) as made:
         for name in ("two", "three"):
             made.balancer.turn(name, "maint")
-        with held(made, LIMIT, SUSPECT):
-            assert not made.serves(SUSPECT)
+        with held(made, LIMIT, family.suspect):
+            assert not made.serves(family.same_source)
             line = made.unpds["one"].wait_event("connection.refused", reason="max_per_source")
-            assert line.fields["peer"] == SUSPECT
-            assert made.serves(CLIENT)
+            assert line.fields["peer"] == family.same_source
+            assert made.serves(family.client)
             made.balancer.turn("two", "ready")
-            assert made.serves(SUSPECT)
+            assert made.serves(family.suspect)
         made.balancer.turn("two", "maint")
-        ask(made.unpds["one"].control, verb="deny", network=SUSPECT)
-        until(lambda: not made.serves(SUSPECT), PATIENCE_S, "the denial to hold")
+        ask(made.unpds["one"].control, verb="deny", network=family.suspect)
+        until(lambda: not made.serves(family.suspect), PATIENCE_S, "the denial to hold")
         made.balancer.turn("two", "ready")
         made.balancer.turn("one", "maint")
-        assert made.serves(SUSPECT)
+        assert made.serves(family.suspect)
 
 
 @needs_machines
-def test_haproxy_limits_and_denies_for_all_instances(launch: Launch, tmp_path: Path) -> None:
-    """Its table counts the connections of a source to all machines together, and what
-    its list denies reaches none of them.
+@each_family
+def test_haproxy_limits_and_denies_for_all_instances(
+    launch: Launch, tmp_path: Path, family: Family
+) -> None:
+    """Its table counts the connections of a source to all machines together, that of a
+    /64 of IPv6 too, and what its list denies reaches none of them.
     """
     with site(launch, tmp_path, example(PAGE, "    stick-table")) as made:
-        with held(made, LIMIT, SUSPECT):
-            assert not made.serves(SUSPECT)
-            assert made.serves(CLIENT)
+        with held(made, LIMIT, family.suspect):
+            assert not made.serves(family.same_source)
+            assert made.serves(family.client)
             shown = made.balancer.perform(SHOW)
-            assert f"{SUSPECT} " in shown
+            source = family.suspect if family is IPV4 else "2001:db8:7::"
+            assert f"{source} " in shown
             assert f"conn_cur={LIMIT}" in shown
             assert all(len(made.started(name)) < LIMIT for name in HOSTS)
             assert not any(unpd.log_events("connection.refused") for unpd in made.unpds.values())
-        until(lambda: made.serves(SUSPECT), PATIENCE_S, "the places of connections that ended")
-        made.balancer.perform(DENY)
-        assert not made.serves(SUSPECT)
-        assert made.serves(CLIENT)
+        until(
+            lambda: made.serves(family.suspect), PATIENCE_S, "the places of connections that ended"
+        )
+        made.balancer.perform(DENY4 if family is IPV4 else DENY6)
+        assert not made.serves(family.suspect)
+        assert made.serves(family.client)
 
 
 @needs_machines
 @faults.requires_tool("nft")
-def test_nftables_drops_before_every_instance(launch: Launch, tmp_path: Path) -> None:
+@each_family
+def test_nftables_drops_before_every_instance(
+    launch: Launch, tmp_path: Path, family: Family
+) -> None:
     """A network in the set reaches nobody, also over connections that are open, which
     go on when it is taken out.
     """
-    with site(launch, tmp_path) as made, held(made, 1, SUSPECT) as socks:
+    with site(launch, tmp_path) as made, held(made, 1, family.suspect) as socks:
         balancer = made.net.balancer
         run_there(balancer, "nft", "-f", "-", data=example(PAGE, "add table inet"))
-        assert made.serves(SUSPECT)
-        (command,) = commands("nft")
+        assert made.serves(family.suspect)
+        (command,) = (each for each in commands("nft") if family.denied in each)
         run_there(balancer, "nft", *command)
         with pytest.raises(TimeoutError):
-            made.connect(SUSPECT, timeout_s=1.0).close()
+            made.connect(family.suspect, timeout_s=1.0).close()
         socks[0].sendall(b"late")
         socks[0].setblocking(False)
         holds(lambda: not _has_come(socks[0]), 0.5, "no answer")
-        assert made.serves(CLIENT)
-        run_there(balancer, "nft", "flush", "set", "inet", "unpd", "denied4")
+        assert made.serves(family.client)
+        run_there(balancer, "nft", "flush", "set", "inet", "unpd", family.denied)
         socks[0].settimeout(PATIENCE_S)
         assert clients.read_exactly(socks[0], 4) == b"late"
-        assert made.serves(SUSPECT)
+        assert made.serves(family.suspect)
 
 
 def _has_come(sock: socket) -> bool:

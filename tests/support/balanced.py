@@ -30,10 +30,26 @@ HOSTS: Mapping[str, str] = MappingProxyType(
     {"one": "10.0.0.11", "two": "10.0.0.12", "three": "10.0.0.13"}
 )
 """The machines of unpd, by their names in HAProxy."""
-FRONT = ("198.51.100.254", 7)
-"""Where clients reach HAProxy."""
-CLIENT, SUSPECT = "198.51.100.1", "192.0.2.7"
-"""Two clients. SUSPECT is the one that the manual denies."""
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """The addresses of one version of IP. ``front``: where clients reach HAProxy.
+    ``suspect``: the client that the manual denies. ``same_source``: a client that
+    counts as the same source. ``denied``: the set of nftables.
+    """
+
+    front: str
+    client: str
+    suspect: str
+    same_source: str
+    denied: str
+
+
+IPV4 = Family("198.51.100.254", "198.51.100.1", "192.0.2.7", "192.0.2.7", "denied4")
+IPV6 = Family("2001:db8:1::fe", "2001:db8:1::1", "2001:db8:7::7", "2001:db8:7::8", "denied6")
+FAMILIES = (IPV4, IPV6)
+PORT = 7
 CONNECTIONS = "\n[log]\nconnections = true\n"
 PATIENCE_S = 20.0
 CLIENTS = 1000
@@ -66,7 +82,7 @@ def commands(program: str) -> list[list[str]]:
 
 @dataclass(frozen=True, slots=True)
 class Machines:
-    """The namespaces. ``clients`` has the addresses CLIENT and SUSPECT."""
+    """The namespaces. ``clients`` has the addresses of the clients."""
 
     balancer: Namespace
     clients: Namespace
@@ -84,10 +100,15 @@ def machines() -> Iterator[Machines]:
             balancer.ip("address", "add", BALANCER, "peer", host, "dev", name)
             hosts[name].ip("address", "add", host, "peer", BALANCER, "dev", "wire")
         _join(balancer, outside, "outside")
-        for client in (CLIENT, SUSPECT):
+        for client in (IPV4.client, IPV4.suspect):
             network = client.rpartition(".")[0]
             balancer.ip("address", "add", f"{network}.254/24", "dev", "outside")
             outside.ip("address", "add", f"{client}/24", "dev", "wire")
+        for client in (IPV6.client, IPV6.suspect, IPV6.same_source):
+            # Nobody else is there whose address could be the same (nodad).
+            outside.ip("address", "add", f"{client}/64", "dev", "wire", "nodad")
+        for network in {client.rpartition("::")[0] for client in (IPV6.client, IPV6.suspect)}:
+            balancer.ip("address", "add", f"{network}::fe/64", "dev", "outside", "nodad")
         yield Machines(balancer, outside, hosts)
 
 
@@ -177,12 +198,13 @@ class Site:
         text = changed(example(PAGE, "[daemon]\nlame"), changes)
         self.unpds[name] = self._launch(text + CONNECTIONS, prefix=self.net.hosts[name].prefix)
 
-    def connect(self, source: str = CLIENT, *, timeout_s: float = 10.0) -> socket.socket:
+    def connect(self, source: str, *, timeout_s: float = 10.0) -> socket.socket:
         """Connect a client through HAProxy."""
+        front = (IPV6 if ":" in source else IPV4).front
         with self.net.clients.entered():
-            return clients.connect(FRONT, source=source, timeout_s=timeout_s)
+            return clients.connect((front, PORT), source=source, timeout_s=timeout_s)
 
-    def serves(self, source: str = CLIENT) -> bool:
+    def serves(self, source: str) -> bool:
         """Whether a new client is served, rather than refused."""
         try:
             with self.connect(source) as sock:
