@@ -29,7 +29,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from build import CACHE, HERE, ROOT, lay_out_library, project_version, source_date_epoch_s, utc
+from build import lay_out_library, project_version, source_date_epoch_s, utc
+from from_pip import CACHE, HERE, ROOT
 
 RECIPE = HERE / "image"
 SUITE = "bookworm"

