@@ -59,7 +59,15 @@ def test_each_pod_is_scraped(cluster: Cluster) -> None:
 
 def test_the_service_reaches_all_pods(cluster: Cluster) -> None:
     """Clients of the one address, at the ports of the protocols, get to every pod."""
-    host, before = cluster.service_host(), accepted(cluster)
+    host = cluster.service_host()
+
+    def reached() -> bool:
+        clients.converse((host, ECHO), b"hello")
+        return all(accepted(cluster).values())
+
+    # kube-proxy hears of a pod a moment after that is ready.
+    until(reached, 60.0, "every pod to be reached")
+    before = accepted(cluster)
     for _ in range(60):
         assert clients.converse((host, ECHO), b"hello") == b"hello"
     assert clients.ask((host, DAYTIME))
