@@ -71,7 +71,7 @@ test-packaging: $(VENV)/packaging.stamp
 		tests/packaging $(ARGS)
 
 test-wheel: $(VENV)/tests.stamp
-	@PYTHON=$(WHEEL_PYTHON) packaging/test-wheel $(ARGS)
+	@PYTHON='$(WHEEL_PYTHON)' packaging/test-wheel $(ARGS)
 
 # As above.
 test-image: $(VENV)/tests.stamp
@@ -128,7 +128,9 @@ clean:
 # one, it is one that every user can start, because unpd and its tests drop their rights.
 CANDIDATES := $(or $(PYTHON),python3.11 python3 /usr/bin/python3.11 /usr/bin/python3)
 OWN_PATH := import ensurepip, os, pathlib, sys, venv; \
-	closed = [p for p in pathlib.Path(sys.executable).resolve().parents if not p.stat().st_mode & 1]; \
+	own = pathlib.Path(sys.executable); \
+	above = {*own.parents, *own.resolve().parents}; \
+	closed = [p for p in above if not p.stat().st_mode & 1]; \
 	usable = "$(PYTHON)" or os.geteuid() != 0 or not closed; \
 	print(sys.executable if usable and sys.version_info >= (3, 11) else "")
 $(VENV)/bin/python:

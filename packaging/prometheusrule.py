@@ -28,13 +28,18 @@ spec:
 GROUPS = "groups:\n"
 IN_A_CLUSTER = {
     "`unpd status` on that host": "`unpd status` in that pod",
-    "`systemctl status unpd`": "`kubectl describe pod {{ $labels.instance }}`",
+    "`systemctl status unpd`": (
+        "`kubectl describe pod --namespace {{ $labels.namespace }} {{ $labels.instance }}`"
+    ),
+    "take the target out of Prometheus; else this ends after 30 days": ("this ends after 30 days"),
+    "(state T in ps); else restart unpd": "in the pod; else delete the pod",
     "LimitNOFILE= of the unit": "the limit of open files that the container runtime sets",
     "TasksMax= of the unit": "podPidsLimit of the kubelet",
 }
 """What takes the place of the words of a host with systemd."""
 ONLY_ON_A_HOST = re.compile(
-    r"(?:systemctl|journalctl)[^`\n]*|\S+\s+of\s+the\s+unit|that\s+host|the\s+journal",
+    r"(?:systemctl|journalctl)[^`\n]*|\S+\s+of\s+the\s+unit|that\s+host|the\s+journal"
+    r"|\bps\b|\b(?:Limit|Tasks|Watchdog)\w*=|restart\s+unpd|take\s+the\s+target\s+out[^.]*",
     re.IGNORECASE,
 )
 """What may not be left."""

@@ -41,8 +41,8 @@ EXIT_MEANINGS: Mapping[ExitCode, str] = MappingProxyType(
             " failure of unpd itself"
         ),
         ExitCode.USAGE: (
-            "wrong usage, also a service or a pool that there is not, or that is none of the kind"
-            " that the command is for"
+            "wrong usage; also a service or pool that does not exist, or to which the command does"
+            " not apply"
         ),
         ExitCode.NOT_RUNNING: "of status and wait: not running",
         ExitCode.DEGRADED: (

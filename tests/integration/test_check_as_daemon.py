@@ -132,6 +132,34 @@ def test_a_directory_that_a_start_would_make_may_be_missing(launch: Launch, tmp_
     assert list(tmp_path.glob("[ot][nw][eo]")) == []
 
 
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("loop", "{path}/loop is a link that leads nowhere"),
+        ("gone", "{path}/gone is a link that leads nowhere"),
+        ("loop/x", "{path}/loop/x cannot be reached: Too many levels of symbolic links"),
+        ("gone/x", "there is no directory {path}/gone/x"),
+        ("a" * 300, "cannot be reached: File name too long"),
+    ],
+)
+def test_a_directory_that_no_start_can_make(
+    launch: Launch, tmp_path: Path, name: str, sentence: str
+) -> None:
+    """Nor can a file lie in it."""
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "gone").symlink_to("nowhere")
+    unpd = launch(ECHO)
+    other = tmp_path / "other.toml"
+    place = tmp_path / name
+    lines = f'[daemon]\npid_file = "{place}/unpd.pid"\n[log]\nfile = "{place}/unpd.log"\n'
+    other.write_text(lines + ECHO)
+    ended = unpd.run("check", f"--as-daemon={unpd.pid}", "--config", str(other))
+    assert ended.returncode == ExitCode.CONFIGURATION
+    assert sentence.format(path=tmp_path) in ended.stderr.decode()
+    for key in ("pid_file", "file"):
+        assert f"{key}:" in ended.stderr.decode(), key
+
+
 @faults.requires_root
 @faults.requires_tool("setpriv")
 @faults.requires_tool("unshare")

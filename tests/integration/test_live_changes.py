@@ -300,7 +300,7 @@ def test_a_daemon_that_stops_answers(launch: Launch) -> None:
         (("drain", "echo", "--timeout", "1x"), 2, '"1x" is no time'),
         (("wait", "drained", "echo"), 1, "echo is not draining: it takes new clients"),
         (("wait", "ready", "echo"), 2, 'ready is about the whole daemon: leave "echo" out'),
-        (("wait", "drained", "ehco"), 2, "the daemon has no such service"),
+        (("wait", "drained", "ehco"), 2, 'the daemon has no service "ehco"; it has "echo"'),
         (("scale", "default", "2"), 2, 'the pool "default" has no workers: dispatchers serve'),
         (("scale", "fast", "2"), 2, 'the daemon has no pool "fast"; it has "default"'),
         (("scale", "default", "0"), 2, "a whole number from 1 to 512"),

@@ -102,7 +102,7 @@ def test_a_daemon_that_is_killed_does_not_run(tmp_path: Path, condition: str) ->
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen()
-        command = [*COMMAND, "wait", condition, "--control", str(path)]
+        command = [*COMMAND, "wait", condition, "--timeout", "60s", "--control", str(path)]
         with subprocess.Popen(command, stderr=subprocess.PIPE) as waiting:
             with listener.accept()[0] as daemon:
                 assert json.loads(daemon.recv(4096))["condition"] == condition

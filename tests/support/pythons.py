@@ -13,7 +13,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-OLDEST = (3, 11)
+OLDEST, NEWEST = (3, 11), (3, 14)
+"""The versions for which unpd has packages."""
 ASK = "import sys; print('%d.%d' % sys.version_info[:2], sys.executable)"
 
 
@@ -43,14 +44,16 @@ def _candidates() -> Iterator[Path]:
 
 
 def _asked(candidate: Path) -> tuple[str, Path]:
-    """The version of a program and its own path; "" if it is too old, or no Python."""
+    """The version of a program and its own path; "" if it is none of ours, or no
+    Python.
+    """
     if not re.fullmatch(r"python3\.\d\d", candidate.name) or not shutil.which(candidate):
         return "", candidate
     asked = subprocess.run(
         [candidate, "-IS", "-c", ASK], check=False, capture_output=True, text=True
     )
     version, _, path = asked.stdout.strip().partition(" ")
-    fits = asked.returncode == 0 and _number(version) >= OLDEST
+    fits = asked.returncode == 0 and OLDEST <= _number(version) <= NEWEST
     return (version if fits else ""), Path(path)
 
 
@@ -62,7 +65,7 @@ def main() -> None:
     """Print another Python than this one."""
     others = [path for version, path in found().items() if version != running()]
     if others:
-        print(others[-1])
+        print(others[-1].resolve())
 
 
 if __name__ == "__main__":

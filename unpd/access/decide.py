@@ -158,7 +158,7 @@ class Decider:
 
     def decide(self, peer: Peer, at: Clocks, *, lists_pass: bool = False) -> Decision:
         """Decide about a peer that was accepted, or about a datagram of it.
-        ``lists_pass``: that the lists let it in is known, so they are not asked.
+        ``lists_pass``: the caller knows that the lists let it in; they are not asked.
         """
         observed: tuple[Verdict, ...] = ()
         for check in self._beyond_lists if lists_pass else self._checks:

@@ -179,7 +179,7 @@ def _act(path: Path, text: str, *, force: bool) -> str:
     if force:
         return "replaced"
     if path.suffix == EXAMPLE:
-        advice = f"copy it to {file_shown(path.with_suffix(''))}"
+        advice = "keep it under another name if you need it"
     else:
         advice = f"move the changes to a drop-in (systemctl edit {path.name})"
     raise CannotCreateError(

@@ -185,8 +185,8 @@ def events(args: argparse.Namespace) -> int:
 
 
 def wait(args: argparse.Namespace) -> int:
-    """``unpd wait``: the exit code is the answer. A daemon that ends meanwhile does not
-    run, and nor does one that does not start in time.
+    """``unpd wait``: the exit code is the answer: NOT_RUNNING also if the daemon ends
+    meanwhile, or if none starts in time.
     """
     try:
         answer = wait_for(args, Wish(args.condition, args.service, args.timeout))

@@ -6,8 +6,9 @@ request that is broken off, or refused because too many commands wait, is made a
 some seconds: the daemon may have no place for one more, and a drain of hours must not
 end for that.
 
-A daemon may be asked for before it runs: ``unpd run & unpd wait ready``. So the wait
-for :data:`STARTS` begins with one for its control socket.
+A daemon may be asked for before it runs: ``unpd run & unpd wait ready --timeout 30s``.
+So the wait for :data:`WAITS_FOR_START` begins with one for its control socket. Without
+a time limit it does not: it would never end where a daemon has failed to start.
 
 Called by the commands. Errors: UnpdError from the daemon, of which NoPlaceError is one;
 NotRunningError if no daemon comes in time, or if it ends.
@@ -36,10 +37,10 @@ from unpd.errors import UnpdError
 from unpd.wording import span_text
 
 PAUSE_S = 0.25
-"""How long after a broken connection, a refusal for want of a place, or a look for the
-control socket of a daemon that has yet to start, the next request is made.
+"""The pause before the next request, after a broken connection, a refusal for want of a
+place, or a look for a daemon that has yet to start.
 """
-STARTS = "ready"
+WAITS_FOR_START = "ready"
 """The condition for which no daemon has to run yet."""
 
 
@@ -63,7 +64,8 @@ def wait_for(args: argparse.Namespace, wish: Wish) -> dict[str, Any]:
     over, or the daemon stops.
     """
     ends_at = math.inf if wish.timeout is None else monotonic() + timeout_s(wish.timeout)
-    give_up_at, seen = math.inf, wish.condition != STARTS
+    give_up_at = math.inf
+    seen = wish.condition != WAITS_FOR_START or wish.timeout is None
     with Progress() as shown:
         while True:
             began_at = monotonic()

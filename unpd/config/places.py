@@ -112,22 +112,33 @@ def _why_no_directory(directory: Path) -> str:
     """Say why a start could not make this directory, which is missing; "" if it could.
     It makes no directory above it.
     """
+    shown = file_shown(directory)
+    try:
+        directory.lstat()
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EACCES):
+            return f"{shown} cannot be reached: {error.strerror}"
+    else:
+        return f"{shown} is a link that leads nowhere"
     if not os.path.exists(directory.parent):
         return _why_nothing_in(directory)
     reason = _why_nothing_in(directory.parent)
-    return f"there is no directory {file_shown(directory)}, and {reason}" if reason else ""
+    return f"there is no directory {shown}, and {reason}" if reason else ""
 
 
 def _why_nothing_in(directory: Path) -> str:
     shown = file_shown(directory)
     match _refused(directory):
+        case 0:
+            return ""
         case errno.ENOENT | errno.ENOTDIR:
             return f"there is no directory {shown}"
         case errno.EROFS:
             return f"{shown} is read-only here"
         case errno.EACCES:
             return f"the user {_user()} may make nothing in {shown}"
-    return ""
+        case number:
+            return f"{shown} cannot be reached: {os.strerror(number)}"
 
 
 def _refused(directory: Path) -> int:

@@ -19,7 +19,9 @@ def client(text: str) -> object:
     """
     from unpd.access.peer import UID, parse_address  # noqa: PLC0415 - see above
 
-    return text.startswith(UID) or parse_address(text)
+    if not text.startswith(UID):
+        parse_address(text)
+    return text
 
 
 def span(text: str) -> object:

@@ -201,7 +201,7 @@ ROWS = (
             " ready: the daemon has started, every service has a ready process and a listener that"
             " clients reach, and no process keeps dying early (the field ready of unpd status does"
             " not ask for the last; unpd status --check asks that no fault stands at all);"
-            " a daemon that does not run yet is waited for, too."
+            " with --timeout, a daemon that does not run yet is waited for, too."
             " reloaded: no reload is under way, and the last one succeeded, if there was one; if it"
             " was refused, the command fails with its reason."
             " drained: no process of an earlier generation is left, nor one that was retired"
@@ -210,8 +210,8 @@ ROWS = (
             " On a terminal the command shows what it waits for."
             " At most 16 commands may wait at a time, those of unpd drain among them."
             " The exit code is 0 when the condition holds, 4 when it does not in time or the daemon"
-            " stops, 3 if no daemon runs (for ready: if none does in time) or the one that was"
-            " asked has ended, and 1 for a refused reload and other failures."
+            " stops, 3 if no daemon runs (for ready with --timeout: if none does in time) or the"
+            " one that was asked has ended, and 1 for a refused reload and other failures."
         ),
         answered=Answered.LATER,
         changes=False,

@@ -22,8 +22,9 @@ from typing import Any
 class VerbError(Exception):
     """The request names no verb, gives a verb what it does not take, or cannot be
     carried out; the text says what would be right. ``fields``: what the answer has
-    besides. ``usage`` among them is true where the request itself is wrong, whatever
-    the daemon does at the moment: the command ends then with the code of wrong usage.
+    besides. ``usage`` among them is true for a name that this daemon does not
+    know, or of another kind than the verb needs: the command, which has checked the
+    rest, ends then with the code of wrong usage.
     """
 
     def __init__(self, reason: str, **fields: Any) -> None:

@@ -139,8 +139,7 @@ def loaded_while_lame(draft: Draft, event: ev.ConfigLoaded) -> None:
     """Prove a renewal."""
     if _is_awaited(draft.state, event):
         _take_candidate(draft.state, event.wanted)
-        make_room(draft)
-        prove_while_lame(draft)
+        prove_or_refuse(draft)
 
 
 def refused_while_lame(draft: Draft, event: ev.ConfigRefused) -> None:
@@ -156,9 +155,9 @@ def _is_awaited(state: State, event: ev.ConfigLoaded | ev.ConfigRefused) -> bool
     return event.renewal and state.asked.renewal and state.candidate is None
 
 
-def prove_while_lame(draft: Draft) -> None:
+def prove_or_refuse(draft: Draft) -> None:
     """Refuse the candidate, if there is one, where its children lack room: LAME does
-    not wait for drains to end. The next renewal finds the room that these make.
+    not wait for drains to end, and cuts none.
     """
     if draft.state.candidate is None:
         return

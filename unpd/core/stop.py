@@ -56,12 +56,12 @@ def _become_lame(draft: Draft, by: str) -> None:
     """
     state, limits = draft.state, draft.state.wanted.limits
     reason = _end_of(by).reason
+    if state.queued is not None or (state.phase in reload.RELOADING and not state.asked.renewal):
+        refusal = f"{reload.STOPPING} ({reason})"
+        draft.note("reload.refused", reason=refusal, generation=state.generation)
     if state.asked.renewal:
         reload.abandon_queued(draft, reason)
     else:
-        if state.phase in reload.RELOADING:
-            refusal = f"{reload.STOPPING} ({reason})"
-            draft.note("reload.refused", reason=refusal, generation=state.generation)
         reload.abandon(draft, reason)
     was_cutting = state.phase is MasterPhase.CUTTING
     state.phase, state.stop_asked_by = MasterPhase.LAME, by
@@ -70,7 +70,7 @@ def _become_lame(draft: Draft, by: str) -> None:
     retire_surplus(draft)
     draft.note("master.lame", lame_duck_s=limits.lame_duck_s, by=by)
     if was_cutting:
-        reload.prove_while_lame(draft)
+        reload.prove_or_refuse(draft)
 
 
 def lame_time_over(draft: Draft) -> None:

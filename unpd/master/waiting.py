@@ -19,6 +19,7 @@ from types import MappingProxyType
 from typing import Any
 
 from unpd.board.active import count_active
+from unpd.control.explained import no_service
 from unpd.control.server import PendingRequest
 from unpd.control.spans import timeout_s
 from unpd.control.verb import VerbError
@@ -137,8 +138,7 @@ def _not_drained(runtime: Runtime, state: State, service: str) -> Obstacle:
 def _active(runtime: Runtime, service: str) -> int:
     """How many connections of a service are open. VerbError if it does not drain."""
     if service not in runtime.deployment.config.services:
-        reason = f"{service} is not draining: the daemon has no such service"
-        raise VerbError(reason, usage=True)
+        raise VerbError(f"{service} is not draining: the daemon has no such service any more")
     order = runtime.live.halts.get(service)
     if order is None or order.halt is not Halt.DRAINING:
         raise VerbError(
@@ -172,6 +172,9 @@ def begin(runtime: Runtime, pending: PendingRequest) -> None:
     """Wait for the condition that the request names. VerbError if too many wait."""
     arguments = pending.request.arguments
     service = arguments["service"] or ""
+    services = runtime.deployment.config.services
+    if service and service not in services:
+        raise VerbError(no_service(service, services), usage=True)
     if len(runtime.waits) >= MAX_WAITS:
         reason = f"{MAX_WAITS} commands wait already: end one, or try again later"
         raise VerbError(reason, full=True)

@@ -45,8 +45,9 @@ STALE_S = 5.0
 one of each a second.
 """
 CALLERS = 1024
-"""How many addresses a service remembers in each process. A flood of others makes it
-forget, and each address that it does not know costs 1.9 us more, of 6.8 with all rules.
+"""How many addresses a service remembers in each process, with 0.4 KB for each. When
+one more comes, all are forgotten. An unknown address costs 1.9 us more than a known
+one; with all rules a decision about it takes 6.8 us.
 """
 _HUNDREDTHS = 100
 _PRESSURE = {resource: Master.PRESSURE + index for index, resource in enumerate(layout.RESOURCES)}
@@ -345,7 +346,9 @@ class Admission:
         address = sockaddr[:2] + sockaddr[4:]  # without the port (ip(7), ipv6(7))
         peer, key, lists_pass = self.callers.get(address) or self._met(fd, sockaddr, address)
         self._counts.look_at(peer, now, key)
-        decision = self._halts() or self._clients.decide(peer, self._counts, lists_pass=lists_pass)
+        decision = self._refusal_of_halt() or self._clients.decide(
+            peer, self._counts, lists_pass=lists_pass
+        )
         if decision.refusal is not None:
             return decision, None
         return self._sensed(peer, decision), self._enter(_uncounted(self.terms, decision))
@@ -364,9 +367,9 @@ class Admission:
 
     def _decide(self, decider: Decider, peer: Peer, now: float) -> Decision:
         self._counts.look_at(peer, now)
-        return self._halts() or decider.decide(peer, self._counts)
+        return self._refusal_of_halt() or decider.decide(peer, self._counts)
 
-    def _halts(self) -> Decision | None:
+    def _refusal_of_halt(self) -> Decision | None:
         """The refusal of a service that an operator has halted."""
         halt = self._halted.of(self._column)
         return _HALTS.get(halt) if halt else None

@@ -128,8 +128,8 @@ ABSENT = NotRunningError("unpd is not running")
 
 
 def test_a_daemon_that_has_yet_to_start_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a wait for ready alone, and a terminal shows it. A drain that nobody does has
-    no end.
+    """By a wait for ready that has an end, and a terminal shows it. One that failed to
+    start would be waited for without end, and so would a drain that nobody does.
     """
     screen = Screen()
     monkeypatch.setattr(sys, "stderr", screen)
@@ -137,9 +137,10 @@ def test_a_daemon_that_has_yet_to_start_is_waited_for(monkeypatch: pytest.Monkey
     assert daemon.waited_ready("10s") == HELD
     assert daemon.at == 9 * PAUSE_S + 1
     assert "not ready: no daemon runs yet; waiting for 10 s at most" in screen.getvalue()
-    daemon = Daemon(monkeypatch, ABSENT, 0)
     with pytest.raises(NotRunningError):
-        daemon.waited("10s")
+        Daemon(monkeypatch, ABSENT, 0).waited_ready()
+    with pytest.raises(NotRunningError):
+        Daemon(monkeypatch, ABSENT, 0).waited("10s")
 
 
 @pytest.mark.parametrize(("timeout", "asked"), [("0", 1), ("1s", 5)])

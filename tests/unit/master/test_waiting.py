@@ -255,8 +255,16 @@ def test_the_drain_of_a_service_is_looked_at_again_and_again(
     halts["echo"] = cast(Any, SimpleNamespace(halt=Halt.PAUSED))
     failure = master.outcome(state(READY), "drained", "echo")
     assert failure["reason"].startswith("echo is not draining: it is paused; unpd drain echo")
-    failure = master.outcome(state(READY), "drained", "ehco")
-    assert failure["reason"] == "ehco is not draining: the daemon has no such service"
+    with pytest.raises(VerbError, match=r'no service "ehco"; it has "echo"') as refused:
+        master.asks("drained", service="ehco")
+    assert refused.value.fields == {"usage": True}
+    master.asks("drained", service="echo")
+    services = cast(dict[str, Any], master.runtime.deployment.config.services)
+    del services["echo"]  # by a reload
+    look(master.runtime, state(READY), 200.0)
+    failure = master.answers.pop()
+    assert failure["reason"] == "echo is not draining: the daemon has no such service any more"
+    assert "usage" not in failure
 
 
 def test_too_many_requests_leave_room_for_others() -> None:
