@@ -40,6 +40,7 @@ class Screen:
         self._tables: tuple[Table, ...] = ()
         self._arranged = view
         self._painter = Painter()
+        self._before: list[Any] = []
         self._signals = SignalQueue()
         self._wakeup_fd, _ = open_wakeup_pipe()
 
@@ -55,21 +56,21 @@ class Screen:
     @contextlib.contextmanager
     def _modes(self) -> Iterator[None]:
         """Have each key at once, and not echoed; at the end, as it was before."""
-        before = termios.tcgetattr(INPUT)
+        self._before = termios.tcgetattr(INPUT)
         try:
             self._enter()
             yield
         finally:
             with contextlib.suppress(OSError, termios.error):  # the terminal may be gone
-                self._leave(before)
+                self._leave()
 
     def _enter(self) -> None:
         tty.setcbreak(INPUT)
         self._write(self._painter.begin())
 
-    def _leave(self, modes: list[Any]) -> None:
+    def _leave(self) -> None:
         self._write(self._painter.end())
-        termios.tcsetattr(INPUT, termios.TCSADRAIN, modes)
+        termios.tcsetattr(INPUT, termios.TCSADRAIN, self._before)
 
     def _arrange(self) -> None:
         """Make the tables anew, and keep the cursor on its row."""
@@ -135,8 +136,7 @@ class Screen:
         """Stop as a job does at Ctrl-Z, with the terminal as it was before; go on at
         SIGCONT.
         """
-        modes = termios.tcgetattr(INPUT)
-        modes[3] |= termios.ICANON | termios.ECHO
-        self._leave(modes)
+        self._leave()
         os.kill(os.getpid(), signal.SIGSTOP)
+        self._before = termios.tcgetattr(INPUT)
         self._enter()
