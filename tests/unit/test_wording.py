@@ -122,11 +122,11 @@ NO_SIZE, NO_RATE = size_text(0), rate_text(0)
 """What the other fields of the service show, so that a test would find it there."""
 
 
-def shown(field: str, count: str, per_s: float) -> tuple[str, str, str]:
+def shown(count: str, per_s: float) -> tuple[str, str, str]:
     """A service with this rate, as unpd status, unpd top and the page show it: the
     line, the cells and the row.
     """
-    service = {**SERVICE, field: per_s}
+    service = {**SERVICE, f"{count}_per_s": per_s}
     status = status_text.as_text({**STATUS, "services": [service]}).splitlines()[-1]
     before, after = (
         Answer({**STATUS, "services": [{**SERVICE, count: total}]}, at)
@@ -136,19 +136,14 @@ def shown(field: str, count: str, per_s: float) -> tuple[str, str, str]:
     return status, "|".join(cell.text for cell in row.cells), tables.services([service])
 
 
-@pytest.mark.parametrize(("size", "text"), [pair for pair in SIZES if pair[1] != NO_SIZE])
-def test_a_size_has_one_form_everywhere(size: float, text: str) -> None:
-    """The status, ``unpd top`` and the page show the same figure in the same way."""
-    status, top, page = shown("received_bytes_per_s", "received_bytes", size)
-    assert f"  {text}  " in status
-    assert f"|{text}|" in top
-    assert f"<td>{text}<td>" in page
-
-
-@pytest.mark.parametrize(("rate", "text"), [pair for pair in RATES if pair[1] != NO_RATE])
-def test_a_rate_has_one_form_everywhere(rate: float, text: str) -> None:
-    """As a size has."""
-    status, top, page = shown("accepted_per_s", "accepted", rate)
+@pytest.mark.parametrize(
+    ("count", "per_s", "text"),
+    [("received_bytes", *pair) for pair in SIZES if pair[1] != NO_SIZE]
+    + [("accepted", *pair) for pair in RATES if pair[1] != NO_RATE],
+)
+def test_a_figure_has_one_form_everywhere(count: str, per_s: float, text: str) -> None:
+    """The status, ``unpd top`` and the page show sizes and rates in the same way."""
+    status, top, page = shown(count, per_s)
     assert f"  {text} " in status
     assert f"|{text}|" in top
     assert f"<td>{text}<td>" in page
