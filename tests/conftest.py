@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import procs
+from tests.support.commands import RunUnpd
 from tests.support.fake_systemd import FakeSystemd, fake_systemd
 from tests.support.fork_server import ForkServer
 from tests.support.launch import Launch
@@ -46,9 +47,15 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 @pytest.fixture(scope="session")
 def fork_server() -> Iterator[ForkServer]:
-    """Start daemons faster."""
+    """Start daemons and commands faster."""
     with contextlib.closing(ForkServer()) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def run_unpd(fork_server: ForkServer) -> RunUnpd:
+    """Run commands of unpd to their end."""
+    return RunUnpd(fork_server)
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,7 @@ import pytest
 
 from tests.support import ROOT, clients, faults, procs
 from tests.support.clients import Address
+from tests.support.commands import RunUnpd
 from tests.support.configs import compose
 from tests.support.daemon import LISTENING
 from tests.support.launch import Launch
@@ -51,24 +52,6 @@ PRIVATE_ROOM = (
 """
 
 
-def unpd(
-    *arguments: str, directory: Path = ROOT, env: dict[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
-    """Run ``unpd`` with ``arguments`` to its end."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), **(env or {})}
-    command = [sys.executable, "-m", "unpd", *arguments]
-    return subprocess.run(
-        command,
-        cwd=directory,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=30.0,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
-
-
 def imported(*arguments: str) -> set[str]:
     """The top-level packages that ``unpd`` imports for these arguments (-X
     importtime).
@@ -85,11 +68,11 @@ def imported(*arguments: str) -> set[str]:
 # without a daemon
 
 
-def test_the_version_comes_without_anything_heavy() -> None:
+def test_the_version_comes_without_anything_heavy(run_unpd: RunUnpd) -> None:
     """``unpd --version`` prints one line, and imports nothing that costs time: not even
     the parser.
     """
-    ended = unpd("--version")
+    ended = run_unpd("--version")
     assert ended.returncode == 0
     assert re.fullmatch(r"unpd \d+\.\d+\.\d+\S*\n", ended.stdout)
     assert imported("--version").isdisjoint({*HEAVY, "argparse", "dataclasses"})
@@ -103,9 +86,9 @@ def test_the_verbs_come_without_pydantic(tmp_path: Path, verb: str) -> None:
     )
 
 
-def test_help_shows_the_tables() -> None:
+def test_help_shows_the_tables(run_unpd: RunUnpd) -> None:
     """``unpd run --help`` shows every signal with its meaning and every exit code."""
-    shown = unpd("run", "--help").stdout
+    shown = run_unpd("run", "--help").stdout
     for row in MASTER_SIGNALS:
         assert re.search(rf"^  {row.name} +{re.escape(row.meaning)}$", shown, re.MULTILINE), row
     for code, meaning in EXIT_MEANINGS.items():
@@ -123,15 +106,17 @@ def test_help_shows_the_tables() -> None:
         ("client", "echo"),
     ],
 )
-def test_wrong_usage_ends_with_2(arguments: Sequence[str]) -> None:
+def test_wrong_usage_ends_with_2(arguments: Sequence[str], run_unpd: RunUnpd) -> None:
     """Arguments that the command line does not know end with code 2 and the usage."""
-    ended = unpd(*arguments)
+    ended = run_unpd(*arguments)
     assert ended.returncode == 2
     assert ended.stderr.startswith("usage: unpd")
 
 
 @pytest.mark.parametrize("command", ["run", "check", "start", *VERBS])
-def test_a_missing_configuration_ends_with_78(tmp_path: Path, command: str) -> None:
+def test_a_missing_configuration_ends_with_78(
+    tmp_path: Path, command: str, run_unpd: RunUnpd
+) -> None:
     """The command names a configuration file that does not exist. A verb says how else
     to reach a daemon, but explain asks none then.
     """
@@ -140,7 +125,7 @@ def test_a_missing_configuration_ends_with_78(tmp_path: Path, command: str) -> N
     values = {"condition": "drained", "level": "debug", "workers": "3"}
     operands = [values.get(each.name, "::1") for each in arguments if each.operand]
     options = ["--all"] if command == "kick" else []
-    ended = unpd(command, "--config", str(path), *operands, *options)
+    ended = run_unpd(command, "--config", str(path), *operands, *options)
     assert ended.returncode == 78
     first, *more = ended.stderr.splitlines()
     assert first == f"unpd: {path}: there is no such file"
@@ -149,7 +134,9 @@ def test_a_missing_configuration_ends_with_78(tmp_path: Path, command: str) -> N
 
 
 @pytest.mark.parametrize(("verb", "code"), [("stop", 1), ("reload", 1), ("status", 3)])
-def test_a_verb_without_a_daemon_fails(tmp_path: Path, verb: str, code: int) -> None:
+def test_a_verb_without_a_daemon_fails(
+    tmp_path: Path, verb: str, code: int, run_unpd: RunUnpd
+) -> None:
     """The verbs say in one sentence that no daemon runs, also if the socket of one that
     has ended is left. The exit code of status is its own for this.
     """
@@ -158,7 +145,7 @@ def test_a_verb_without_a_daemon_fails(tmp_path: Path, verb: str, code: int) -> 
         if stale:
             with socket.socket(socket.AF_UNIX) as left:
                 left.bind(str(control))
-        ended = unpd(verb, "--control", str(control))
+        ended = run_unpd(verb, "--control", str(control))
         assert ended.returncode == code
         assert ended.stderr.endswith(
             "unpd is not running, or its control socket is another one: no process listens on"
@@ -168,13 +155,15 @@ def test_a_verb_without_a_daemon_fails(tmp_path: Path, verb: str, code: int) -> 
 
 
 @pytest.mark.parametrize(("verb", "code"), [("stop", 1), ("reload", 1), ("status", 3)])
-def test_a_socket_that_the_configuration_names(tmp_path: Path, verb: str, code: int) -> None:
+def test_a_socket_that_the_configuration_names(
+    tmp_path: Path, verb: str, code: int, run_unpd: RunUnpd
+) -> None:
     """Where no process listens on the path of the file, the message says that the file
     names it, which may have changed since the start, and how to name another.
     """
     config = tmp_path / "unpd.toml"
     config.write_text(f"[daemon]\ncontrol = '{tmp_path}/new.sock'\n")
-    ended = unpd(verb, "--config", str(config))
+    ended = run_unpd(verb, "--config", str(config))
     assert ended.returncode == code
     assert ended.stderr.endswith(
         f"no process listens on {tmp_path}/new.sock, which the configuration {config} names"
@@ -185,7 +174,7 @@ def test_a_socket_that_the_configuration_names(tmp_path: Path, verb: str, code: 
 # check
 
 
-def test_check_says_that_the_configuration_is_good(tmp_path: Path) -> None:
+def test_check_says_that_the_configuration_is_good(tmp_path: Path, run_unpd: RunUnpd) -> None:
     """``unpd check`` prints one line, and creates none of the files that the
     configuration names.
     """
@@ -194,7 +183,7 @@ def test_check_says_that_the_configuration_is_good(tmp_path: Path) -> None:
         f'[daemon]\npid_file = "{tmp_path}/run/unpd.pid"\ncontrol ='
         f' "{tmp_path}/run/c.sock"\n\n[log]\nfile = "{tmp_path}/log"\n' + ECHO
     )
-    ended = unpd("check", "--config", str(config))
+    ended = run_unpd("check", "--config", str(config))
     assert (ended.returncode, ended.stdout, ended.stderr) == (
         0,
         f"configuration OK: {config}\n",
@@ -203,7 +192,7 @@ def test_check_says_that_the_configuration_is_good(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [config]
 
 
-def test_check_says_how_many_entries_a_list_file_has(tmp_path: Path) -> None:
+def test_check_says_how_many_entries_a_list_file_has(tmp_path: Path, run_unpd: RunUnpd) -> None:
     """So an operator notices a list that lacks some. A file counts once."""
     (tmp_path / "few.list").write_text("192.0.2.1 # one\n")
     (tmp_path / "more.list").write_text("192.0.2.1\n\n192.0.2.9\n")
@@ -212,7 +201,7 @@ def test_check_says_how_many_entries_a_list_file_has(tmp_path: Path) -> None:
         f"deny = ['file:{tmp_path}/few.list', 'file:{tmp_path}/more.list']\n"
         f"proxy_protocol = ['file:{tmp_path}/few.list']\n"
     )
-    ended = unpd("check", "--config", f"{tmp_path}/unpd.toml")
+    ended = run_unpd("check", "--config", f"{tmp_path}/unpd.toml")
     assert ended.returncode == 0
     assert ended.stdout.splitlines() == [
         f"{tmp_path}/few.list: 1 entry",
@@ -230,7 +219,7 @@ def test_check_says_how_many_entries_a_list_file_has(tmp_path: Path) -> None:
     ],
 )
 def test_check_names_the_files_that_it_has_read(
-    tmp_path: Path, names: tuple[str, ...], words: str
+    tmp_path: Path, names: tuple[str, ...], words: str, run_unpd: RunUnpd
 ) -> None:
     """The main one, and how many drop-ins: a name that does not end in .toml shows."""
     config, directory = tmp_path / "unpd.toml", tmp_path / "conf.d"
@@ -238,7 +227,7 @@ def test_check_names_the_files_that_it_has_read(
     directory.mkdir()
     for name in names:
         (directory / name).touch()
-    ended = unpd("check", "--config", str(config))
+    ended = run_unpd("check", "--config", str(config))
     verdict = f"configuration OK: {config}{words.format(tmp_path)}\n"
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, verdict, "")
 
@@ -284,7 +273,7 @@ def test_check_binds_nothing(tmp_path: Path) -> None:
     assert calls == []
 
 
-def test_check_tells_every_fault(tmp_path: Path) -> None:
+def test_check_tells_every_fault(tmp_path: Path, run_unpd: RunUnpd) -> None:
     """Each fault is printed with its file, line and key, and with the right form; the
     exit code is 78.
     """
@@ -292,7 +281,7 @@ def test_check_tells_every_fault(tmp_path: Path) -> None:
     config.write_text(
         '[daemon]\ngrace = 1\n\n[services.echo]\nlisten = ["tcp://localhost:7"]\npool = "fast"\n'
     )
-    ended = unpd("check", "--config", str(config))
+    ended = run_unpd("check", "--config", str(config))
     assert ended.returncode == 78
     assert ended.stdout == ""
     for line, key in ((2, "daemon.grace"), (5, "services.echo.listen"), (6, "services.echo.pool")):
@@ -302,11 +291,13 @@ def test_check_tells_every_fault(tmp_path: Path) -> None:
     assert "did you mean" in ended.stderr
 
 
-def test_check_warns_of_a_backlog_that_the_kernel_would_cut(tmp_path: Path) -> None:
+def test_check_warns_of_a_backlog_that_the_kernel_would_cut(
+    tmp_path: Path, run_unpd: RunUnpd
+) -> None:
     """A backlog above net.core.somaxconn is a warning with both numbers, no error."""
     config = tmp_path / "unpd.toml"
     config.write_text(ECHO + "backlog = 65536\n")
-    ended = unpd("check", "--config", str(config))
+    ended = run_unpd("check", "--config", str(config))
     ceiling = Path("/proc/sys/net/core/somaxconn").read_text().strip()
     if int(ceiling) < 65536:
         assert ended.stderr.startswith(
@@ -317,11 +308,13 @@ def test_check_warns_of_a_backlog_that_the_kernel_would_cut(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("value", ["1", "3.0"])
-def test_check_accepts_a_harmless_amplification(tmp_path: Path, value: str) -> None:
+def test_check_accepts_a_harmless_amplification(
+    tmp_path: Path, value: str, run_unpd: RunUnpd
+) -> None:
     """The default and less are no matter of a warning."""
     config = tmp_path / "unpd.toml"
     config.write_text(f'[services.chargen]\nlisten = ["udp://[::]:0"]\namplification = {value}\n')
-    ended = unpd("check", "--config", str(config))
+    ended = run_unpd("check", "--config", str(config))
     assert (ended.returncode, ended.stdout, ended.stderr) == (
         0,
         f"configuration OK: {config}\n",
@@ -329,13 +322,13 @@ def test_check_accepts_a_harmless_amplification(tmp_path: Path, value: str) -> N
     )
 
 
-def test_check_warns_of_a_raised_amplification(tmp_path: Path) -> None:
+def test_check_warns_of_a_raised_amplification(tmp_path: Path, run_unpd: RunUnpd) -> None:
     """An amplification above the default is no error but a warning, which names its
     place and tells what an attacker can do with it.
     """
     config = tmp_path / "unpd.toml"
     config.write_text('[services.chargen]\nlisten = ["udp://[::]:0"]\namplification = 3.5\n')
-    ended = unpd("check", "--config", str(config))
+    ended = run_unpd("check", "--config", str(config))
     assert ended.stderr == (
         f"warning: {config}:3: services.chargen.amplification: 3.5 is above 3: with a forged"
         " source address, an attacker can multiply the traffic that reaches a victim by that"
@@ -344,7 +337,7 @@ def test_check_warns_of_a_raised_amplification(tmp_path: Path) -> None:
     assert (ended.returncode, ended.stdout) == (0, f"configuration OK: {config}\n")
 
 
-def test_the_output_of_check_show_loads_back(tmp_path: Path) -> None:
+def test_the_output_of_check_show_loads_back(tmp_path: Path, run_unpd: RunUnpd) -> None:
     """``--show`` prints the effective configuration as TOML that means the same. By
     default the metrics listen on loopback.
     """
@@ -353,9 +346,9 @@ def test_the_output_of_check_show_loads_back(tmp_path: Path) -> None:
         '[pools.slow]\nworkers = 1\n\n[services.clock]\ntype = "daytime"\nlisten ='
         ' ["tcp://[::1]:13", "unix:///tmp/x"]\npool = "slow"\n' + ECHO
     )
-    shown = unpd("check", "--show", "--config", str(first)).stdout
+    shown = run_unpd("check", "--show", "--config", str(first)).stdout
     second.write_text(shown)
-    again = unpd("check", "--show", "--config", str(second))
+    again = run_unpd("check", "--show", "--config", str(second))
     assert (again.stdout, again.stderr) == (shown, "")
     table = tomllib.loads(shown)
     assert table["metrics"]["listen"] == "tcp://127.0.0.1:9867"

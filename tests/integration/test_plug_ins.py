@@ -13,6 +13,7 @@ from types import MappingProxyType
 import pytest
 
 from tests.support import ROOT, clients, faults, manual
+from tests.support.commands import RunUnpd
 from tests.support.counts import ServiceCounts, wait_ended
 from tests.support.launch import Launch
 from tests.support.operating import refused_reload, reload
@@ -57,21 +58,6 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def unpd(packages: Path, *words: str, user: str | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a command of unpd with these packages installed."""
-    return subprocess.run(
-        [sys.executable, "-m", "unpd", *words],
-        cwd=packages,
-        env={"PATH": "/usr/bin", "PYTHONPATH": f"{ROOT}:{packages}"},
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-        user=user,
-        extra_groups=[] if user else None,
-    )
-
-
 def package(directory: Path, module: str, value: str = "own:ROW", name: str = "own") -> None:
     """Lay out an installed package with one entry point."""
     info = directory / "own_services-2.0.dist-info"
@@ -81,11 +67,11 @@ def package(directory: Path, module: str, value: str = "own:ROW", name: str = "o
     (directory / "own.py").write_text(module)
 
 
-def checked(directory: Path, keys: str = "") -> str:
+def checked(run_unpd: RunUnpd, directory: Path, keys: str = "") -> str:
     """What ``unpd check`` says of a configuration with the service of the package."""
     config = directory / "unpd.toml"
     config.write_text(f'[services.own]\nlisten = ["tcp://127.0.0.1:0"]\n{keys}')
-    ended = unpd(directory, "check", "--config", str(config))
+    ended = run_unpd("check", "--config", str(config), packages=directory)
     assert ended.returncode in (0, 78), ended.stderr
     return ended.stderr or ended.stdout
 
@@ -114,9 +100,9 @@ def test_the_example_serves(launch: Launch, installed: Path) -> None:
     assert "services.linecount.first: must be a whole number from 0 to 1000000" in reason
 
 
-def test_services_lists_what_there_is(installed: Path) -> None:
+def test_services_lists_what_there_is(installed: Path, run_unpd: RunUnpd) -> None:
     """Name, RFC, port, kinds and origin, those of unpd first."""
-    ended = unpd(installed, "services")
+    ended = run_unpd("services", packages=installed)
     assert (ended.returncode, ended.stderr) == (0, "")
     rows = [re.split(r" {2,}", line) for line in ended.stdout.splitlines()]
     assert rows[0] == ["NAME", "RFC", "PORT", "KINDS", "FROM"]
@@ -257,11 +243,13 @@ FAULTS = MappingProxyType(
 
 
 @pytest.mark.parametrize("name", first(8, FAULTS))
-def test_a_package_that_cannot_be_used_is_an_error_that_names_it(tmp_path: Path, name: str) -> None:
+def test_a_package_that_cannot_be_used_is_an_error_that_names_it(
+    tmp_path: Path, name: str, run_unpd: RunUnpd
+) -> None:
     """With the file, the line and the key of the service that has its type."""
     module, complaint = FAULTS[name]
     package(tmp_path, module)
-    said = checked(tmp_path)
+    said = checked(run_unpd, tmp_path)
     assert complaint in said
     assert said.startswith(f"unpd: {tmp_path}/unpd.toml:1: services.own.type: ")
     assert "Traceback" not in said
@@ -330,28 +318,28 @@ def test_a_row_with_a_wrong_field_is_refused(
     assert own.fault == f'the service type "own" of own-services 2.0 is wrong: {sentence}'
 
 
-def test_a_wrong_port_is_named_as_the_reason(tmp_path: Path) -> None:
+def test_a_wrong_port_is_named_as_the_reason(tmp_path: Path, run_unpd: RunUnpd) -> None:
     """Where it is the default of a table without listen, too."""
     package(tmp_path, GOOD + "ROW = row(port=None)")
     config = tmp_path / "unpd.toml"
     config.write_text("[services.own]\n")
-    ended = unpd(tmp_path, "check", "--config", str(config))
+    ended = run_unpd("check", "--config", str(config), packages=tmp_path)
     assert ended.returncode == 78
     assert f"unpd: {config}:1: services.own.type: the service type" in ended.stderr
     assert "is wrong: its port must be" in ended.stderr
 
 
-def test_a_package_that_is_right_is_accepted(tmp_path: Path) -> None:
+def test_a_package_that_is_right_is_accepted(tmp_path: Path, run_unpd: RunUnpd) -> None:
     """The modules of the faults above are wrong for no other reason."""
     package(tmp_path, GOOD + "ROW = row()")
-    assert checked(tmp_path) == f"configuration OK: {tmp_path}/unpd.toml\n"
-    assert "unknown key" in checked(tmp_path, "color = 1")
+    assert checked(run_unpd, tmp_path) == f"configuration OK: {tmp_path}/unpd.toml\n"
+    assert "unknown key" in checked(run_unpd, tmp_path, "color = 1")
 
 
-def test_services_reports_a_package_that_cannot_be_used(tmp_path: Path) -> None:
+def test_services_reports_a_package_that_cannot_be_used(tmp_path: Path, run_unpd: RunUnpd) -> None:
     """It lists all others, and its exit code is that of a wrong configuration."""
     package(tmp_path, "raise LookupError('broken')")
-    ended = unpd(tmp_path, "services")
+    ended = run_unpd("services", packages=tmp_path)
     assert ended.returncode == 78
     assert 'the service type "own" of own-services 2.0 cannot be imported' in ended.stderr
     assert ended.stdout.splitlines()[-1].split() == [
@@ -419,6 +407,21 @@ def test_a_package_that_exits_ends_a_connection_only(
     assert clients.converse(daemon.address("echo"), b"on") == b"on"
 
 
+def as_nobody(packages: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of unpd with these packages, as another user."""
+    return subprocess.run(
+        [sys.executable, "-m", "unpd", *words],
+        cwd=packages,
+        env={"PATH": "/usr/bin", "PYTHONPATH": f"{ROOT}:{packages}"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        user="nobody",
+        extra_groups=[],
+    )
+
+
 @faults.requires_root
 @pytest.mark.parametrize("closed", first(1, ["packages", "packages/own_services-2.0.dist-info"]))
 def test_a_package_that_the_user_may_not_read(public: Path, closed: str) -> None:
@@ -432,10 +435,10 @@ def test_a_package_that_the_user_may_not_read(public: Path, closed: str) -> None
     config = public / "unpd.toml"
     config.write_text(OWN)
     place = f"{public / closed}, which the user nobody may not read"
-    ended = unpd(packages, "check", "--config", str(config), user="nobody")
+    ended = as_nobody(packages, "check", "--config", str(config))
     assert ended.returncode == 78
     assert f'there is no service type "own", unless it is in {place}; ' in ended.stderr
-    ended = unpd(packages, "services", user="nobody")
+    ended = as_nobody(packages, "services")
     assert ended.returncode == 0
     assert ended.stderr == f"warning: there may be more types in {place}\n"
 
@@ -457,21 +460,21 @@ def test_a_package_that_is_gone_is_refused_by_a_reload(launch: Launch, tmp_path:
     reload(daemon, ECHO + OWN + "backlog = 7\n")
 
 
-def test_a_package_runs_only_if_a_service_has_its_type(tmp_path: Path) -> None:
+def test_a_package_runs_only_if_a_service_has_its_type(tmp_path: Path, run_unpd: RunUnpd) -> None:
     """That it has a service type is not enough."""
     package(tmp_path, "print('the package runs')")
     config = tmp_path / "unpd.toml"
     config.write_text('[services.echo]\nlisten = ["tcp://127.0.0.1:0"]\n')
     for words in (("check", "--config", str(config)), ("--version",)):
-        ended = unpd(tmp_path, *words)
+        ended = run_unpd(*words, packages=tmp_path)
         assert (ended.returncode, ended.stderr) == (0, "")
         assert "the package runs" not in ended.stdout
 
 
-def test_a_package_replaces_no_service_of_unpd(tmp_path: Path) -> None:
+def test_a_package_replaces_no_service_of_unpd(tmp_path: Path, run_unpd: RunUnpd) -> None:
     """The name echo means the echo of unpd."""
     package(tmp_path, "print('the package runs')", name="echo")
-    ended = unpd(tmp_path, "services")
+    ended = run_unpd("services", packages=tmp_path)
     assert ended.returncode == 0
     assert "the package runs" not in ended.stdout
     assert ended.stdout.count("\necho ") == 1
@@ -484,51 +487,55 @@ def test_a_package_replaces_no_service_of_unpd(tmp_path: Path) -> None:
         (b"[unpd.services]\n\xe9wn = own:ROW\n", "entry_points.txt is not UTF-8"),
     ],
 )
-def test_a_broken_table_of_entry_points_is_named(tmp_path: Path, table: bytes, fault: str) -> None:
+def test_a_broken_table_of_entry_points_is_named(
+    tmp_path: Path, table: bytes, fault: str, run_unpd: RunUnpd
+) -> None:
     """By the list of types, which has all others, and where a type is not found. No
     other configuration is refused.
     """
     package(tmp_path, GOOD + "ROW = row()")
     (tmp_path / "own_services-2.0.dist-info/entry_points.txt").write_bytes(table)
     sentence = f"the entry points of own-services 2.0 cannot be read: {fault}\n"
-    ended = unpd(tmp_path, "services")
+    ended = run_unpd("services", packages=tmp_path)
     assert (ended.returncode, ended.stderr) == (78, f"unpd: {sentence}")
     assert "\necho " in ended.stdout
-    assert checked(tmp_path).endswith(
+    assert checked(run_unpd, tmp_path).endswith(
         f':1: services.own.type: there is no service type "own", but {sentence}'
     )
     config = tmp_path / "unpd.toml"
     config.write_text('[services.echo]\nlisten = ["tcp://127.0.0.1:0"]\n')
-    assert unpd(tmp_path, "check", "--config", str(config)).returncode == 0
+    assert run_unpd("check", "--config", str(config), packages=tmp_path).returncode == 0
 
 
-def test_a_package_without_metadata_has_no_name(tmp_path: Path) -> None:
+def test_a_package_without_metadata_has_no_name(tmp_path: Path, run_unpd: RunUnpd) -> None:
     """Its type serves nevertheless."""
     package(tmp_path, GOOD + "ROW = row()")
     (tmp_path / "own_services-2.0.dist-info/METADATA").unlink()
-    ended = unpd(tmp_path, "services")
+    ended = run_unpd("services", packages=tmp_path)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout.splitlines()[-1].endswith("  a package without a name")
 
 
 @pytest.mark.slow
-def test_two_packages_with_one_type_are_an_error_that_names_both(tmp_path: Path) -> None:
+def test_two_packages_with_one_type_are_an_error_that_names_both(
+    tmp_path: Path, run_unpd: RunUnpd
+) -> None:
     """The order of a directory does not decide which one runs. A package that is there
     twice is not two.
     """
     package(tmp_path, GOOD + "ROW = row()")
     shutil.copytree(tmp_path / "own_services-2.0.dist-info", tmp_path / "other-1.dist-info")
-    assert checked(tmp_path) == f"configuration OK: {tmp_path}/unpd.toml\n"
+    assert checked(run_unpd, tmp_path) == f"configuration OK: {tmp_path}/unpd.toml\n"
     (tmp_path / "other-1.dist-info/METADATA").write_text(
         "Metadata-Version: 2.1\nName: other\nVersion: 1\n"
     )
-    said = checked(tmp_path)
+    said = checked(run_unpd, tmp_path)
     assert re.search(
         r'the service type "own" is in (own-services 2\.0 and other 1|other 1 and own-services'
         r" 2\.0): remove all but one\n",
         said,
     )
-    ended = unpd(tmp_path, "services")
+    ended = run_unpd("services", packages=tmp_path)
     assert (ended.returncode, ended.stdout.count("\nown ")) == (78, 1)
     assert "remove all but one" in ended.stderr
 

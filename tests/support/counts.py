@@ -4,14 +4,12 @@ Integration and chaos tests use it after each round of clients. Every read check
 accepted connections equal open plus ended ones.
 """
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tests.support.daemon import Unpd
 from tests.support.observed import total
 from tests.support.waiting import until
-from unpd.metrics.pages import CACHED_S
 
 PATIENCE_S = 10.0
 
@@ -76,17 +74,12 @@ def wait_ended(
 def wait_active(
     unpd: Unpd, count: int, *, service: str = "echo", timeout_s: float = PATIENCE_S
 ) -> ServiceCounts:
-    """Wait until ``count`` connections are open. Return the counts. A page of metrics
-    is shown for CACHED_S, so that one that is asked for sooner may be of an earlier
-    moment.
-    """
+    """Wait until ``count`` connections are open. Return the counts."""
     last: list[ServiceCounts] = []
-    fresh_at = time.monotonic() + CACHED_S
 
     def there() -> bool:
-        asked_at = time.monotonic()
         last[:] = [service_counts(unpd, service)]
-        return last[0].active == count and asked_at >= fresh_at
+        return last[0].active == count
 
     until(there, timeout_s, lambda: f"{count} open connections of {service}: {last}")
     return last[0]

@@ -24,6 +24,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -47,6 +48,7 @@ from tests.support.observed import (
     total,
 )
 from tests.support.waiting import until
+from unpd.metrics.pages import CACHED_S
 from unpd.names import ChildKind
 
 COMMAND = (sys.executable, "-m", "unpd")
@@ -67,7 +69,7 @@ there the kernel keeps 15 bytes.
 ORPHANS_S = 2.0
 """How long a child may outlive its master unless the test sets ``unpd.orphans_s``."""
 
-NOT_INHERITED = (
+OF_THE_MANAGER = (
     "NOTIFY_SOCKET",
     "LISTEN_FDS",
     "LISTEN_FDNAMES",
@@ -76,8 +78,23 @@ NOT_INHERITED = (
     "WATCHDOG_PID",
     "FDSTORE",
     "JOURNAL_STREAM",
-    "PYTEST_CURRENT_TEST",
 )
+NOT_INHERITED = (*OF_THE_MANAGER, "PYTEST_CURRENT_TEST")
+READ_LATE = {*OF_THE_MANAGER, "PYTHONPATH"}
+"""What the environment of a fork of the server can change."""
+AS_LISTENERS = """
+import fcntl, os, sys
+fds, command = [int(fd) for fd in sys.argv[1].split(",")], sys.argv[2:]
+aside = [fcntl.fcntl(fd, fcntl.F_DUPFD, 100 + len(fds)) for fd in fds]
+for at, fd in enumerate(aside):
+    os.dup2(fd, 3 + at)
+os.closerange(3 + len(fds), 400)
+os.environ["LISTEN_PID"] = str(os.getpid())
+os.execvp(command[0], command)
+"""
+"""Runs between fork and exec. The descriptors move to 3 and up, and LISTEN_PID names
+the process.
+"""
 
 
 @dataclass(slots=True)
@@ -93,8 +110,9 @@ class Expectations:
 @dataclass(frozen=True, slots=True)
 class StartOptions:
     """How to start the daemon. ``prefix`` goes before the command (strace, unshare, ip
-    netns exec). ``env`` is added to the environment; None removes a name. ``server``:
-    forks a daemon that needs no more than ``arguments``.
+    netns exec). ``env`` is added to the environment; None removes a name.
+    ``listen_fds``: the descriptors that a service manager passes (sd_listen_fds(3)).
+    ``server``: forks a daemon that needs no more than these and ``arguments``.
     """
 
     directory: Path
@@ -105,13 +123,22 @@ class StartOptions:
     env: Mapping[str, str | None] = field(default_factory=dict)
     preexec: Callable[[], object] | None = None
     pass_fds: Sequence[int] = ()
+    listen_fds: Sequence[int] = ()
     detached: bool = False
 
     @property
-    def is_special(self) -> bool:
-        """Whether it takes more than arguments to start the daemon."""
-        more = (self.prefix, self.env, self.preexec, self.pass_fds, self.detached)
-        return self.command is not COMMAND or any(more)
+    def server_of_daemons(self) -> ForkServer | None:
+        """The server that can start the daemon. None: it takes more than a fork."""
+        more = (self.prefix, self.preexec, self.pass_fds, self.detached)
+        return None if any(more) else self.server_of_commands
+
+    @property
+    def server_of_commands(self) -> ForkServer | None:
+        """The server that can run other commands of unpd in the same environment."""
+        server = self.server
+        if not server or not server.is_in_reach:
+            return None
+        return server if self.command is COMMAND and READ_LATE.issuperset(self.env) else None
 
 
 class Unpd:
@@ -135,25 +162,30 @@ class Unpd:
         self._pid: int | None = None
         self._sessions: set[int] = set()
         self._exit_code: int | None = None
+        self._page_at = -CACHED_S
         self._orphans_at_exit: list[procs.Stat] = []
         with self.stderr_path.open("ab") as stderr:
             self.process = self._start(stderr.fileno())
         self._sessions.add(self.process.pid)
 
     def _start(self, stderr_fd: int) -> "subprocess.Popen[bytes] | Forked":
-        setting = self.setting
+        setting, environment = self.setting, self._environment()
         arguments = [*setting.arguments, "--config", str(self.config_path)]
-        server = setting.server
-        if server and server.is_in_reach and not setting.is_special:
-            return server.start(arguments, self.directory, self._environment(), stderr_fd)
+        if server := setting.server_of_daemons:
+            with Path(os.devnull).open("rb") as null:
+                fds = (null.fileno(), 1, stderr_fd, *setting.listen_fds)
+                return server.start(arguments, self.directory, environment, fds)
+        listens: Sequence[str] = ()
+        if setting.listen_fds:
+            listens = (sys.executable, "-c", AS_LISTENERS, ",".join(map(str, setting.listen_fds)))
         return subprocess.Popen(
-            [*setting.prefix, *setting.command, *arguments],
+            [*setting.prefix, *listens, *setting.command, *arguments],
             cwd=self.directory,
-            env=self._environment(),
+            env=environment,
             stdin=subprocess.DEVNULL,
             stderr=stderr_fd,
             start_new_session=True,
-            pass_fds=setting.pass_fds,
+            pass_fds=(*setting.pass_fds, *setting.listen_fds),
             preexec_fn=setting.preexec,  # noqa: PLW1509 - the test run has no thread
         )
 
@@ -358,8 +390,12 @@ class Unpd:
             return Answer(response.status, dict(response.getheaders()), response.read())
 
     def metrics(self) -> Samples:
-        """Scrape once."""
+        """Scrape once. A page is shown for CACHED_S: this waits until that time of the
+        last one is over.
+        """
+        time.sleep(max(0.0, self._page_at + CACHED_S - time.monotonic()))
         answer = self.get("/metrics")
+        self._page_at = time.monotonic()
         assert answer.status == http.client.OK, f"scrape: {answer}"
         return parse_samples(answer.body.decode())
 
@@ -391,10 +427,13 @@ class Unpd:
         self, *arguments: str, data: bytes = b"", timeout_s: float = 30.0
     ) -> subprocess.CompletedProcess[bytes]:
         """Run another command of unpd (status, reload, stop, client) to its end."""
+        environment = self._environment()
+        if server := self.setting.server_of_commands:
+            return server.run(arguments, self.directory, environment, data, timeout_s)
         return subprocess.run(
             [*self.setting.command, *arguments],
             cwd=self.directory,
-            env=self._environment(),
+            env=environment,
             input=data,
             capture_output=True,
             timeout=timeout_s,

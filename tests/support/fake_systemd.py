@@ -10,7 +10,6 @@ import contextlib
 import os
 import signal
 import socket
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,22 +19,6 @@ from tests.support import procs
 from tests.support.daemon import READY_S, Unpd
 from tests.support.launch import Launch
 from tests.support.waiting import until
-
-START = """
-import fcntl, os, sys
-fds, command = [int(fd) for fd in sys.argv[1].split(",") if fd], sys.argv[2:]
-aside = [fcntl.fcntl(fd, fcntl.F_DUPFD, 100 + len(fds)) for fd in fds]
-for at, fd in enumerate(aside):
-    os.dup2(fd, 3 + at)
-    os.close(fd)
-os.closerange(3 + len(fds), 400)
-if fds:
-    os.environ["LISTEN_PID"] = str(os.getpid())
-os.execvp(command[0], command)
-"""
-"""Runs between fork and exec. The descriptors move to 3 and up, and LISTEN_PID names
-the process.
-"""
 
 
 @dataclass(slots=True)
@@ -75,13 +58,10 @@ class FakeSystemd:
             }
         if watchdog_s:
             env |= {"WATCHDOG_USEC": str(round(watchdog_s * 1_000_000))}
-        fds = [fd for _, fd in passed]
-        prefix = (sys.executable, "-c", START, ",".join(map(str, fds)))
         ready = options.pop("ready", True)
         unpd = launch(
             text,
-            prefix=prefix,
-            pass_fds=fds,
+            listen_fds=[fd for _, fd in passed],
             env=env | options.pop("env", {}),
             ready=False,
             **options,

@@ -1,37 +1,43 @@
-"""Starts daemons without the half second of processor time that Python needs to import
-unpd: this process has imported it, and each daemon is a fork of it.
+"""Starts unpd without the half second of processor time that Python needs to import it:
+this process has imported it, and each daemon or command is a fork of it.
 
-A daemon that is started like this runs ``unpd/__main__.py`` with its own arguments,
-directory, environment, descriptors and session. It differs from ``python -m unpd``:
-what the interpreter reads of the environment at its start, the hash seed, the mask and
-the resource limits are those of this process, more modules are imported, and /proc
-shows this process's environment and, until there is a title, its command.
+What is started like this runs ``unpd/__main__.py`` with its own arguments, directory,
+environment, descriptors and session. It differs from ``python -m unpd``: of what the
+interpreter reads of the environment at its start only PYTHONPATH counts, the hash seed,
+the mask and the resource limits are those of this process, more modules are imported,
+and /proc shows this process's environment and, until there is a title, its command.
 
 Owns the server, one for each process of the test run, and its end of a socket pair.
-:mod:`tests.support.daemon` asks it for each daemon that needs no more; the others start
-as users start them. The server ends with the test run.
+:mod:`tests.support.daemon` asks it for each daemon and command that needs no more; the
+others start as users start them. The server ends with the test run.
 """
 
 import contextlib
+import fcntl
 import gc
 import json
 import math
 import os
 import runpy
 import select
+import selectors
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 from setproctitle import setproctitle
 
 from tests.support import ROOT
 
 STANDARD = (0, 1, 2)
+MAX_FDS = 253
+"""SCM_MAX_FD of unix(7)."""
 MAX_BYTES = 64 * 1024
 PATIENCE_S = 60.0
 LOOK_S = 1.0
@@ -82,6 +88,7 @@ class ForkServer:
         self._namespaces = _namespaces()
         self._stack = contextlib.ExitStack()
         self._sock: socket.socket | None = None
+        self._lock = threading.Lock()
 
     @property
     def is_in_reach(self) -> bool:
@@ -95,17 +102,50 @@ class ForkServer:
         arguments: Sequence[str],
         directory: Path,
         environment: Mapping[str, str],
-        stderr_fd: int,
+        fds: Sequence[int],
     ) -> Forked:
-        """Start ``unpd`` with these arguments."""
-        sock = self._sock or self._begin()
+        """Start ``unpd`` with these arguments. ``fds``: its descriptors 0, 1, 2 and so
+        on. With LISTEN_FDS in the ``environment``, LISTEN_PID names it by default.
+        """
         request = json.dumps([list(arguments), str(directory), dict(environment)])
-        with Path(os.devnull).open("rb") as null:
-            socket.send_fds(sock, [request.encode()], [null.fileno(), 1, stderr_fd])
-        pid = int(sock.recv(MAX_BYTES))
+        with self._lock:  # a test may run a command in a thread
+            sock = self._sock or self._begin()
+            socket.send_fds(sock, [request.encode()], fds)
+            pid = int(sock.recv(MAX_BYTES))
         if not pid:
             raise AssertionError("the fork server could not fork")
         return Forked(pid)
+
+    def run(
+        self,
+        arguments: Sequence[str],
+        directory: Path,
+        environment: Mapping[str, str],
+        data: bytes = b"",
+        timeout_s: float = 30.0,
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run ``unpd`` to its end as :func:`subprocess.run` does. ``data``: at most
+        what a pipe holds. TimeoutExpired.
+        """
+        reader, feed = os.pipe()
+        os.write(feed, data)
+        os.close(feed)
+        out, writer = os.pipe()
+        errors, complainer = os.pipe()
+        theirs = (reader, writer, complainer)
+        try:
+            process = self.start(arguments, directory, environment, theirs)
+        finally:
+            for fd in theirs:
+                os.close(fd)
+        with open(out, "rb") as said, open(errors, "rb") as complaints:
+            try:
+                texts = _read_to_the_end([said, complaints], timeout_s)
+            except subprocess.TimeoutExpired:
+                os.kill(process.pid, signal.SIGKILL)
+                process.wait()
+                raise
+        return subprocess.CompletedProcess(arguments, process.wait(timeout_s), *texts)
 
     def _begin(self) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -125,20 +165,37 @@ class ForkServer:
         self._stack.close()
 
 
+def _read_to_the_end(pipes: Sequence[IO[bytes]], timeout_s: float) -> list[bytes]:
+    """What is written into each pipe, until nobody has it open for that."""
+    deadline = time.monotonic() + timeout_s
+    found: dict[int, list[bytes]] = {pipe.fileno(): [] for pipe in pipes}
+    with selectors.DefaultSelector() as selector:
+        for fd in found:
+            selector.register(fd, selectors.EVENT_READ)
+        while selector.get_map():
+            if time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired("unpd", timeout_s)
+            for key, _ in selector.select(LOOK_S):
+                found[key.fd].append(os.read(key.fd, MAX_BYTES))
+                if not found[key.fd][-1]:
+                    selector.unregister(key.fd)
+    return [b"".join(parts) for parts in found.values()]
+
+
 def _namespaces() -> dict[str, str]:
     return {name: os.readlink(f"/proc/self/ns/{name}") for name in os.listdir("/proc/self/ns")}
 
 
 def serve(sock: socket.socket) -> None:
-    """Fork a daemon for each request, until the test run has ended."""
-    # What a daemon imports before it says that it is starting.
-    from unpd.cli import commands, dispatch  # noqa: F401, PLC0415
+    """Fork unpd for each request, until the test run has ended."""
+    # What a daemon imports before it says that it is starting, and what verbs import.
+    from unpd.cli import commands, dispatch, verbs  # noqa: F401, PLC0415
 
     # Titles take the place of the environment, so this comes before any change of that.
     setproctitle("fork server of the tests")
     gc.freeze()
     while True:
-        request, fds, _, _ = socket.recv_fds(sock, MAX_BYTES, len(STANDARD))
+        request, fds, _, _ = socket.recv_fds(sock, MAX_BYTES, MAX_FDS)
         if not request:
             return
         reader, writer = os.pipe()
@@ -147,7 +204,7 @@ def serve(sock: socket.socket) -> None:
             # Its child becomes one of the test run, which adopts orphans.
             pid = os.fork()
             if pid == 0:
-                _become_daemon(fds, *json.loads(request))
+                _become_unpd(fds, *json.loads(request))
             os.write(writer, b"%d" % pid)
             os._exit(0)
         os.waitpid(forker, 0)
@@ -157,19 +214,26 @@ def serve(sock: socket.socket) -> None:
             os.close(fd)
 
 
-def _become_daemon(
+def _become_unpd(
     fds: Sequence[int], arguments: Sequence[str], directory: str, environment: Mapping[str, str]
 ) -> None:
     """Run unpd as ``python -m unpd`` does."""
     os.setsid()
-    for fd, number in zip(fds, STANDARD, strict=True):
+    aside = [fcntl.fcntl(fd, fcntl.F_DUPFD, 2 * MAX_FDS) for fd in fds]  # none is in the way
+    for number, fd in enumerate(aside):
         os.dup2(fd, number)
-    os.closerange(len(STANDARD), 1 << 16)
+    os.closerange(len(fds), 1 << 16)
+    # Those of the server know of its descriptors whether they can seek.
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115
+    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
     os.chdir(directory)
     os.environ.clear()
     os.environ.update(environment)
+    if "LISTEN_FDS" in environment:
+        os.environ.setdefault("LISTEN_PID", str(os.getpid()))
     sys.argv[1:] = arguments
-    sys.path[:1] = [directory, str(ROOT)]
+    sys.path[:1] = [directory, *environment.get("PYTHONPATH", "").split(os.pathsep)]
     gc.unfreeze()
     code = 0
     try:

@@ -32,6 +32,7 @@ class Launch:
         command: Sequence[str] = COMMAND,
         preexec: Callable[[], object] | None = None,
         pass_fds: Sequence[int] = (),
+        listen_fds: Sequence[int] = (),
     ) -> Unpd:
         """Start unpd with the configuration ``text``, completed by :func:`compose`
         unless ``verbatim``. With ``ready``, wait until it is ready.
@@ -54,6 +55,7 @@ class Launch:
             env or {},
             preexec,
             pass_fds,
+            listen_fds,
             detached,
         )
         unpd = Unpd(setting, text if verbatim else compose(text, directory, log_file=log_file))

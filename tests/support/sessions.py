@@ -50,6 +50,13 @@ def works(sock: socket.socket) -> bool:
     return True
 
 
+def wait_over(*socks: socket.socket) -> None:
+    """Wait until none of these echo connections answers. A process that serves one ends
+    a moment after the answer to the command that ends it.
+    """
+    until(lambda: not any(map(works, socks)), 10.0, "the connections to end")
+
+
 def session_of(unpd: Unpd, sock: socket.socket) -> int:
     """Return the pid of the session process that serves a TCP client, by its title."""
     end = f" 127.0.0.1:{sock.getsockname()[1]}"
