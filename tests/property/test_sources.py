@@ -250,7 +250,7 @@ def flood(shape: Shape, count: int) -> None:
         if len(tokens) > shape.buckets // 8:
             lane.source_closed(tokens.pop(0))
         if number % 1000 == 0:
-            assert counts.source(present) == (3, [[3, 0, 7200 * layout.NS]])
+            assert counts.source(present) == (3, [(3, 0, 7200 * layout.NS)])
             assert admitted(counts.source(frequent)[1], window_of(1.0, 3600.0))[0] == 3
             assert counts.source(memory.key(1, b"new")) == (0, [])
     assert os.fstat(memory.fd).st_blocks * 512 <= shape.lane_bytes + sources.SUMS_BYTES

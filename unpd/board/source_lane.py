@@ -51,11 +51,13 @@ class SourceLane:
 
     def service_opened(self, column: int) -> None:
         """Count an open connection of a service."""
-        self._add_to_sum(_SUM_OPEN + column, 1)
+        sums, which = self._own_sums, _SUM_OPEN + column
+        sums[which] = self._sums[which] = sums[which] + 1
 
     def service_closed(self, column: int) -> None:
         """Count the end of such a connection."""
-        self._add_to_sum(_SUM_OPEN + column, -1)
+        sums, which = self._own_sums, _SUM_OPEN + column
+        sums[which] = self._sums[which] = sums[which] - 1
 
     def service_admitted(self, column: int, window: Window) -> None:
         """Count a connection or datagram for the rate of a service."""

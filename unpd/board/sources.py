@@ -61,7 +61,7 @@ Window = tuple[int, int, int]
 """The present window of a rate: when its counts are over, its length, and the present
 time; all in nanoseconds of the monotonic clock.
 """
-SourceFound = tuple[int, list[list[int]]]
+SourceFound = tuple[int, list[Sequence[int]]]
 """How many connections a source has open, and in each lane where it has an entry, the
 count, the count before and the expiry.
 """
@@ -215,6 +215,7 @@ class SourceCounts:
         self._lanes = sources.lanes
         self._mask = sources.shape.buckets - 1
         self._bucket_words = sources.shape.bucket_words
+        self._used = sources.sums[:0]
         self._rates: dict[int, tuple[int, memoryview, memoryview, memoryview]] = {}
 
     @property
@@ -254,11 +255,13 @@ class SourceCounts:
         """
         start = (key & self._mask) * self._bucket_words
         first = start + _FIRST
-        windows: list[list[int]] = []
+        windows: list[Sequence[int]] = []
         total, rows = 0, self._rows()
+        if rows != len(self._used):
+            self._used = self._sums[:rows]  # it is kept: 0.15 us less
         if rows > len(self._lanes):
             self._reach(rows)
-        for used, lane in zip(self._sums[:rows].tolist(), self._lanes):  # noqa: B905 - 0.1 us
+        for used, lane in zip(self._used.tolist(), self._lanes):  # noqa: B905 - 0.1 us
             if used:
                 # The overflow comes first: connections move only from there to entries.
                 count = lane[start + _OVERFLOW]
@@ -269,12 +272,8 @@ class SourceCounts:
                 if entry:
                     count += lane[entry + _OPEN]
                     # Upwards, and word by word: a slice takes 0.1 us more.
-                    counts = [
-                        lane[entry + _COUNT],
-                        lane[entry + _BEFORE],
-                        lane[entry + _EXPIRES_NS],
-                    ]
-                    windows.append(counts)
+                    counted = lane[entry + _COUNT], lane[entry + _BEFORE], lane[entry + _EXPIRES_NS]
+                    windows.append(counted)
                 if count < _SANE_COUNT:
                     total += count
         return total, windows

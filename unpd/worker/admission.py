@@ -329,7 +329,7 @@ class Admission:
             return _NO_LIMIT
         self._counts.turn_to(now)
         room = self._clients.room()
-        return room and max(1, room // self._counts.processes)
+        return max(1, room // self._counts.processes) if room > 0 else 0
 
     def holding(self, now: float) -> Verdict | None:
         """The limit that keeps clients in the accept queue; None if there is room."""
@@ -338,20 +338,21 @@ class Admission:
 
     def admit(self, fd: int, sockaddr: bytes, now: float) -> tuple[Decision, Hold | None]:
         """Decide about an accepted connection. If it is let in, count it."""
-        is_free = not self._needs_peer and self._denied.is_empty
-        if is_free and self._halted.of(self._column) is None:
+        halt, nobody_denied = self._halted.of(self._column), self._denied.is_empty
+        if halt is None and nobody_denied and not self._needs_peer:
             # 1.3 us less for each connection of a service without rules.
             self._lane.service_opened(self._column)
             return ADMITTED, None
+        counts = self._counts
         address = sockaddr[:2] + sockaddr[4:]  # without the port (ip(7), ipv6(7))
-        peer, key, lists_pass = self.callers.get(address) or self._met(fd, sockaddr, address)
-        self._counts.look_at(peer, now, key)
-        decision = self._refusal_of_halt() or self._clients.decide(
-            peer, self._counts, lists_pass=lists_pass
-        )
+        peer, key, passes = self.callers.get(address) or self._met(fd, sockaddr, address)
+        counts.look_at(peer, now, key)
+        passes = passes and (nobody_denied or counts.denial(peer) is None)
+        decision = (halt and _HALTS.get(halt)) or self._clients.decide(peer, counts, passes=passes)
         if decision.refusal is not None:
             return decision, None
-        return self._sensed(peer, decision), self._enter(_uncounted(self.terms, decision))
+        hold = self._enter(decision)
+        return decision if self._sense is None else self._sensed(peer, decision), hold
 
     def _met(self, fd: int, sockaddr: bytes, address: bytes) -> Caller:
         """Find out who calls, and remember that for the ``address``; not of a UNIX
@@ -389,16 +390,20 @@ class Admission:
         denied = Verdict(RefusalReason.DENIED, Entry(str(network)))
         return Decision(None, (*decision.observed, denied))
 
-    def _enter(self, uncounted: Collection[RefusalReason]) -> Hold | None:
+    def _enter(self, decision: Decision, counted: Collection[RefusalReason] = ()) -> Hold | None:
+        """Count a connection that is let in; not for the limits that are observed, if
+        one of these would have refused it: else more would be observed than is refused
+        later. ``counted``: the limits for which it counts already.
+        """
         terms, asked, lane = self.terms, self._counts, self._lane
+        uncounted = {*terms.observe, *counted} if decision.observed else counted
         counts = _MAX_CONNECTIONS not in uncounted
         if counts:
             lane.service_opened(self._column)
         if terms.accept_rate is not None and _ACCEPT_RATE not in uncounted:
             lane.service_admitted(self._column, asked.service_window)
-        by_source = terms.accept_rate_per_source is not None
         window = None
-        if by_source and _ACCEPT_RATE_PER_SOURCE not in uncounted:
+        if terms.accept_rate_per_source and _ACCEPT_RATE_PER_SOURCE not in uncounted:
             window = asked.source_window
         if terms.max_per_source and _MAX_PER_SOURCE not in uncounted:
             token = lane.source_opened(asked.key, asked.now, window)
@@ -441,8 +446,7 @@ class Admission:
         decision = self._decide(self._clients, peer, now)
         if decision.refusal is not None:
             return decision, None
-        counted = {_ACCEPT_RATE} & {*self.terms.queued}
-        return decision, self._enter({*_uncounted(self.terms, decision), *counted})
+        return decision, self._enter(decision, {_ACCEPT_RATE} & {*self.terms.queued})
 
     def left(self, hold: Hold | None) -> None:
         """Count the end of a connection that was let in."""
@@ -482,11 +486,13 @@ class DatagramAdmission:
             return _DATAGRAM_HALTS[halt]
         decision = self._decider.decide(peer, self._counts)
         if decision.refusal is None:
-            self._count(_uncounted(self.terms, decision))
+            self._count(decision)
         return decision
 
-    def _count(self, uncounted: Collection[RefusalReason]) -> None:
+    def _count(self, decision: Decision) -> None:
+        """As for connections."""
         terms, asked, lane = self.terms, self._counts, self._lane
+        uncounted = terms.observe if decision.observed else ()
         if terms.accept_rate is not None and _ACCEPT_RATE not in uncounted:
             lane.source_admitted(asked.service_key, asked.service_window)
         by_source = terms.accept_rate_per_source is not None
@@ -497,14 +503,6 @@ class DatagramAdmission:
 def _window_ns(rate: Rate | None) -> int:
     """The length of its windows; 0 without a rate."""
     return 0 if rate is None else int(rate.window_s * layout.NS)
-
-
-def _uncounted(terms: AccessTerms, decision: Decision) -> Collection[RefusalReason]:
-    """The limits for which a client that is let in does not count: those that are
-    observed, if one of these would have refused it. Else more would be observed than is
-    refused later.
-    """
-    return terms.observe if decision.observed else ()
 
 
 def peer_of_connection(fd: int, sockaddr: bytes) -> Peer:

@@ -58,7 +58,7 @@ class Reception:
         entered: list[Entered] = []
         for fd, sockaddr in accepted:
             decision, hold = admission.admit(fd, sockaddr, now)
-            if self.passes(terms, admission, fd, decision, now):
+            if decision is ADMITTED or self.passes(terms, admission, fd, decision, now):
                 entered.append((fd, sockaddr, hold, b""))
         return entered
 
