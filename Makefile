@@ -26,6 +26,7 @@
 #   make dashboard  renews the dashboard for Grafana from the metrics of the program
 #   make prometheusrule
 #                   renews the PrometheusRule for Kubernetes from the alert rules
+#   make pictures   renews the pictures in docs/ by those of the tests, in eleven minutes
 #   make clean      removes .venv and the caches
 #
 # PYTHON=... chooses the interpreter. ARGS=... goes to pytest, to the benchmark, or to
@@ -42,7 +43,8 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DELETE_ON_ERROR:
 .PHONY: help run test test-slow test-full check test-packaging test-wheel test-image \
-	test-kubernetes bench bench-quick deb rpm image manual dashboard prometheusrule clean
+	test-kubernetes bench bench-quick deb rpm image manual dashboard prometheusrule \
+	pictures clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//; p' $(firstword $(MAKEFILE_LIST))
@@ -118,6 +120,14 @@ dashboard: $(VENV)/runtime.stamp
 
 prometheusrule: $(VENV)/bin/python
 	@$(BIN)/python packaging/prometheusrule.py
+
+pictures: $(VENV)/tests.stamp
+	@tests/browser/install
+	@UNPD_TEST_SCALE=1 $(BIN)/python -m pytest -o timeout=1800 \
+		tests/browser/test_status_page.py::test_pictures \
+		tests/integration/test_top.py::test_a_picture_of_a_busy_daemon $(ARGS)
+	@cp build/pictures/status-light.png docs/status-page.png
+	@cp build/pictures/top.svg docs/
 
 clean:
 	rm -rf $(VENV) build dist unp.trace .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
