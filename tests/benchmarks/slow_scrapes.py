@@ -36,9 +36,10 @@ BETWEEN_S = 0.001
 SCRAPE_S = 0.2
 REQUEST = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
 ASKING = [bytes([byte]) for byte in REQUEST]
-TURN_S = 0.2
-"""How often each slow client sends a byte. They take their turns one after another: a
-burst of SLOW of them would keep both processors from the probe.
+TURN_S = 2.0
+"""How often each slow client sends a byte, or looks whether it was ended. They take
+their turns one after another: a burst of SLOW of them, or many turns a second, would
+keep the processor from the probe.
 """
 RECEIVE_BUFFER, SEGMENT_BYTES = 1, 88
 """The least that Linux takes for SO_RCVBUF and TCP_MAXSEG. The kernels of both ends
