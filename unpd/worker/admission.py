@@ -470,6 +470,12 @@ class DatagramAdmission:
         self._needs_peer = self.terms.limits_peers
 
     @property
+    def lets_all_in(self) -> bool:
+        """Whether no datagram is refused or counted at this moment."""
+        halted, denied = self._halted.of(self._column), self._denied
+        return halted is None and not self._needs_peer and denied.is_empty
+
+    @property
     def peer(self) -> Peer:
         """The sender of the last decision that was not ADMITTED."""
         return self._counts.peer
@@ -479,8 +485,6 @@ class DatagramAdmission:
         is refused: no queue keeps it.
         """
         halt = self._halted.of(self._column)
-        if halt is None and not self._needs_peer and self._denied.is_empty:
-            return ADMITTED
         self._counts.look_at(peer, now)
         if halt is not None:
             return _DATAGRAM_HALTS[halt]

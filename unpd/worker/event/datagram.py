@@ -226,10 +226,11 @@ class DatagramSocket:
         self._errors = self._long_bytes = 0
         wall_s = time.time()
         received, answering = 0, False
+        admission = self._deciding()
         for slot, (key, size, cut, to_us) in enumerate(came):
             received += size
             sender = self._senders.get(key) or self._enter(key)
-            if not self._lets_in(sender):
+            if admission is not None and not self._lets_in(admission, sender):
                 ledger.unanswered(words, Unanswered.REFUSED)
                 continue
             reason = Unanswered.CUT if cut else sender.refusal
@@ -249,11 +250,15 @@ class DatagramSocket:
             ledger.datagrams_sent(words, sent.count, sent.size)
         return len(came)
 
-    def _lets_in(self, sender: Sender) -> bool:
-        """Whether the access rules and limits of the service let a datagram in."""
+    def _deciding(self) -> DatagramAdmission | None:
+        """The access rules and limits that decide about each datagram of a batch; None
+        while they let in every one: to ask for each took a sixth of its time.
+        """
         admission = self._terms.admission
-        if admission is None:
-            return True
+        return None if admission is None or admission.lets_all_in else admission
+
+    def _lets_in(self, admission: DatagramAdmission, sender: Sender) -> bool:
+        """Whether they let in a datagram."""
         now = self._shared.now
         decision = admission.admit(sender.source, now)
         if decision is not ADMITTED:
