@@ -197,8 +197,8 @@ def test_the_table_is_one_for_people(launch: Launch) -> None:
         clients.read_exactly(busy, 100)
         done = unpd.run("connections", "--sort", "sent", "--control", str(unpd.control))
         header, *lines = done.stdout.decode().splitlines()
-        names = ["SERVICE", "PEER", "LOCAL", "AGE", "RECEIVED", "SENT", "RTT", "AGAIN", "STATE"]
-        assert header.split() == [*names, "CHILD", "PID"]
+        names = ["SERVICE", "PEER", "LOCAL", "AGE", "RECEIVED", "SENT", "RTT", "RETRANSMITS"]
+        assert header.split() == [*names, "STATE", "CHILD", "PID"]
         assert [line.split()[1] for line in lines] == [peer(busy), peer(quiet)]
 
 

@@ -141,7 +141,7 @@ def test_connections_of_a_killed_worker_end_as_worker_died(unpd: Unpd) -> None:
         assert clients.read_all(sock) == b""
     assert unpd.wait_event("child.reaped", kind="worker").fields["connections_lost"] == 3
     lost_line = unpd.wait_event("connections.lost", service="echo")
-    assert lost_line.fields["connections"] == 3
+    assert (lost_line.fields["cause"], lost_line.fields["connections"]) == ("worker_died", 3)
     answer = unpd.run("connections", "--ended", "--json", "--control", str(unpd.control))
     (lost,) = json.loads(answer.stdout)["ended"]
     assert (lost["cause"], lost["connections"], lost["peer"]) == ("worker_died", 3, "unknown")

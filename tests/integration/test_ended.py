@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -17,6 +17,7 @@ import pytest
 
 from tests.support import clients, procs
 from tests.support.clients import Address
+from tests.support.counts import ENDED as ENDED_TOTAL
 from tests.support.counts import wait_active
 from tests.support.daemon import Unpd
 from tests.support.faults import Network, network, requires_namespaces
@@ -60,12 +61,21 @@ def causes(unpd: Unpd) -> set[tuple[str, str]]:
     return {(one["cause"], one["service"]) for one in listed(unpd)}
 
 
-def seen(unpd: Unpd, *expected: tuple[EndCause, str]) -> None:
+def counted(unpd: Unpd) -> dict[tuple[str, str], float]:
+    """How often the metrics count each cause, with its service."""
+    return {
+        (dict(labels)["cause"], dict(labels)["service"]): number
+        for (name, labels), number in unpd.metrics().items()
+        if name == ENDED_TOTAL and number
+    }
+
+
+def seen(unpd: Unpd, expected: Sequence[tuple[EndCause, str]]) -> None:
     """Wait until each cause, with its service, is in the metrics, the log, and the
-    list, and no other cause is.
+    list, once, and no other cause is.
     """
-    for cause, name in expected:
-        unpd.metric_becomes(1, "unpd_connections_ended_total", service=name, cause=cause)
+    once = dict.fromkeys(expected, 1)
+    until(lambda: counted(unpd) == once, 10.0, lambda: f"the metrics, which are {counted(unpd)}")
     logged = {
         (event.fields["cause"], event.fields["service"])
         for event in unpd.log_events("connection.ended")
@@ -77,6 +87,17 @@ def seen(unpd: Unpd, *expected: tuple[EndCause, str]) -> None:
 
 # --- causes of quick ends -------------------------------------------------------------
 
+QUICK_ENDS = (
+    (EndCause.CLIENT_FIN, "echo"),
+    (EndCause.CLIENT_RST, "reset"),
+    (EndCause.DONE, "daytime"),
+    (EndCause.ERROR, "failing"),
+    (EndCause.NO_TARGET, "nowhere"),
+    (EndCause.TARGET_LOST, "lost"),
+    (EndCause.WORKER_DIED, "forked"),
+    (EndCause.KICKED, "kicked"),
+)
+"""The causes, each with the service whose client provokes it."""
 QUICK = """
 [pools.default]
 workers = 1
@@ -161,17 +182,7 @@ def test_each_cause_of_a_quick_end_is_seen_under_its_name(launch: Launch) -> Non
         with greeted(unpd.address("kicked")) as sock:
             unpd.run("kick", "--service", "kicked", "--control", str(unpd.control))
             read_to_the_end(sock)
-    seen(
-        unpd,
-        (EndCause.CLIENT_FIN, "echo"),
-        (EndCause.CLIENT_RST, "reset"),
-        (EndCause.DONE, "daytime"),
-        (EndCause.ERROR, "failing"),
-        (EndCause.NO_TARGET, "nowhere"),
-        (EndCause.TARGET_LOST, "lost"),
-        (EndCause.WORKER_DIED, "forked"),
-        (EndCause.KICKED, "kicked"),
-    )
+    seen(unpd, QUICK_ENDS)
     (echo,) = listed(unpd, "--service", "echo")
     assert (echo["received"], echo["sent"], echo["retransmits"]) == (2, 2, 0)
     assert 0 < echo["rtt_s"] < 10
@@ -182,11 +193,18 @@ def test_each_cause_of_a_quick_end_is_seen_under_its_name(launch: Launch) -> Non
     assert listed(unpd, "--peer", "192.0.2.0/24") == []
     table = unpd.run("connections", "--ended", "--sort", "service", "--control", str(unpd.control))
     header, *lines = table.stdout.decode().splitlines()
-    names = ["ENDED", "SERVICE", "PEER", "CAUSE", "LASTED", "RECEIVED", "SENT", "RTT", "AGAIN"]
-    assert header.split() == names
+    names = ["ENDED", "SERVICE", "PEER", "CAUSE", "LASTED", "RECEIVED", "SENT", "RTT"]
+    assert header.split() == [*names, "RETRANSMITS"]
     assert [line.split()[1] for line in lines] == sorted(line.split()[1] for line in lines)
 
 
+SLOW_ENDS = (
+    (EndCause.IDLE, "idle"),
+    (EndCause.SESSION_LIMIT, "session"),
+    (EndCause.STALLED, "stall"),
+    (EndCause.DENIED, "denied"),
+    (EndCause.SHUTDOWN, "draining"),
+)
 SLOW = """
 [daemon]
 reload_grace_s = 0.2
@@ -230,14 +248,7 @@ def test_each_cause_of_a_slow_end_is_seen_under_its_name(launch: Launch) -> None
     with greeted(unpd.address("draining")) as sock:
         reload(unpd, SLOW.format(idle=601))
         read_to_the_end(sock)
-    seen(
-        unpd,
-        (EndCause.IDLE, "idle"),
-        (EndCause.SESSION_LIMIT, "session"),
-        (EndCause.STALLED, "stall"),
-        (EndCause.DENIED, "denied"),
-        (EndCause.SHUTDOWN, "draining"),
-    )
+    seen(unpd, SLOW_ENDS)
 
 
 # --- hosts that are gone --------------------------------------------------------------
@@ -288,16 +299,16 @@ def answers_no_probe(unpd: Unpd, net: Network, sock: socket.socket) -> None:
     net.cut()
 
 
+HOST_LOSSES = (
+    (vanishes, EndCause.PEER_VANISHED),
+    (is_unreachable, EndCause.UNREACHABLE),
+    (answers_no_probe, EndCause.KEEPALIVE),
+)
+
+
 @pytest.mark.slow
 @requires_namespaces()
-@pytest.mark.parametrize(
-    ("happens", "cause"),
-    [
-        (vanishes, EndCause.PEER_VANISHED),
-        (is_unreachable, EndCause.UNREACHABLE),
-        (answers_no_probe, EndCause.KEEPALIVE),
-    ],
-)
+@pytest.mark.parametrize(("happens", "cause"), HOST_LOSSES)
 def test_each_way_to_lose_a_host_is_seen_under_its_name(
     launch: Launch, happens: Callable[[Unpd, Network, socket.socket], None], cause: EndCause
 ) -> None:
@@ -316,7 +327,14 @@ def test_each_way_to_lose_a_host_is_seen_under_its_name(
                 assert clients.read_exactly(sock, 2) == b"hi"
                 happens(unpd, net, sock)
                 wait_active(unpd, 0, timeout_s=30.0)
-            seen(unpd, (cause, "echo"))
+            seen(unpd, [(cause, "echo")])
+
+
+def test_a_client_provokes_each_cause_that_there_is() -> None:
+    """In one of the tests above: a new cause needs a client, too."""
+    of_services = [cause for cause, _ in (*QUICK_ENDS, *SLOW_ENDS)]
+    of_hosts = [cause for _, cause in HOST_LOSSES]
+    assert sorted([*of_services, *of_hosts]) == sorted(EndCause)
 
 
 # --- the list as the master makes it --------------------------------------------------

@@ -10,14 +10,14 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from signal import SIGKILL
+from signal import SIGKILL, SIGUSR1
 from typing import Any
 
 import pytest
 
 from tests.support.daemon import COMMAND, Unpd
 from tests.support.launch import Launch
-from tests.support.operating import ask, reload, send_request
+from tests.support.operating import ask, refused_reload, reload, send_request
 from tests.support.waiting import until
 from unpd.control import server
 from unpd.control.callers import Callers
@@ -37,24 +37,49 @@ def shown(unpd: Unpd) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+def named(name: str, events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those of that name."""
+    return [event for event in events if event["event"] == name]
+
+
 def test_what_happened_is_shown_with_its_fields(launch: Launch) -> None:
-    """From the start on, those of level debug too."""
+    """From the start on, those of level debug too, and a reload that was refused."""
     unpd = launch(ECHO)
     worker = unpd.workers()[0]
     os.kill(worker, SIGKILL)
     until(lambda: len(unpd.workers()) == 2 and worker not in unpd.workers(), 10.0, "the respawn")
-    reload(unpd)
+    generation = reload(unpd)
+    refused_reload(unpd, f"{ECHO}colour = 1\n")
     events = shown(unpd)
     assert all(set(event) == {"schema", *(field.name for field in EVENT)} for event in events)
     assert [event["number"] for event in events] == list(range(1, len(events) + 1))
     names = [event["event"] for event in events]
     assert names.index("master.started") < names.index("child.spawned")
     assert names.index("worker.ready") < names.index("reload.succeeded")
-    (reaped,) = (event["fields"] for event in events if event["event"] == "child.reaped")
+    (reaped,) = (event["fields"] for event in named("child.reaped", events))
     assert (reaped["pid"], reaped["ended"]) == (worker, "killed by SIGKILL")
+    (refused,) = named("reload.refused", events)
+    assert (refused["level"], refused["fields"]["generation"]) == ("error", generation)
+    assert "services.echo.colour" in refused["fields"]["reason"]
     text = unpd.run("events", "--control", str(unpd.control)).stdout.decode().splitlines()
     (line,) = [line for line in text if " child.reaped " in line]
     assert f'pid={worker} reason=sigkill ended="killed by SIGKILL"' in line
+
+
+@pytest.mark.slow
+def test_a_fault_is_shown_when_it_begins_and_when_it_is_over(launch: Launch, public: Path) -> None:
+    """Here that no line reaches the log file, which the events do not need."""
+    path = public / "unpd.log"
+    unpd = launch(f'[log]\nfile = "{path}"\n{ECHO}')
+    path.rename(public / "unpd.log.1")
+    (began,) = until(lambda: named("daemon.degraded", shown(unpd)), 20.0, "the fault")
+    assert (began["level"], began["fields"]["reason"]) == ("warning", "log_file_lost")
+    assert str(path) in began["fields"]["text"]
+    text = unpd.run("events", "--control", str(unpd.control)).stdout.decode()
+    assert " warning daemon.degraded reason=log_file_lost text=" in text
+    unpd.signal(SIGUSR1)
+    (over,) = until(lambda: named("daemon.recovered", shown(unpd)), 20.0, "the end of it")
+    assert over["fields"]["reason"] == "log_file_lost"
 
 
 def test_events_are_followed_until_the_daemon_ends(launch: Launch) -> None:

@@ -74,7 +74,7 @@ def test_each_process_is_listed_with_what_it_does_and_uses(launch: Launch) -> No
         asked = ask(unpd.control, verb="workers")["children"]
         assert [one["birth"] for one in asked] == [one["birth"] for one in same]
     text = unpd.run("workers", "--control", str(unpd.control)).stdout.decode()
-    assert text.startswith("KIND        PLACE      PID ")
+    assert text.startswith("KIND        SLOT       PID ")
     assert text.count("\n") == 4
 
 

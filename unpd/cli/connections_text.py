@@ -38,7 +38,7 @@ _COLUMNS: Columns = MappingProxyType(
         "RECEIVED": lambda one: str(one["received"]),
         "SENT": lambda one: str(one["sent"]),
         "RTT": lambda one: rtt_text(one["rtt_s"]),
-        "AGAIN": lambda one: "-" if one["retransmits"] is None else str(one["retransmits"]),
+        "RETRANSMITS": lambda one: "-" if one["retransmits"] is None else str(one["retransmits"]),
         "STATE": lambda one: one["state"],
         "CHILD": lambda one: f"{one['kind']} {one['pool']}/{one['index']}",
         "PID": lambda one: str(one["pid"] or "-"),

@@ -1,8 +1,9 @@
-"""The text that ``unpd status`` prints for people.
+"""The text that ``unpd status`` prints for people, of which ``unpd top`` shows some
+lines too.
 
-Called by the commands with a status that has every field of
-:data:`unpd.control.status_fields.STATUS`. Calls unpd.cli.workers_text for the tables of
-listeners and processes. Pure. Raises nothing.
+Called by the commands, and by unpd.cli.top.header, with a status that has every field
+of :data:`unpd.control.status_fields.STATUS`. Calls unpd.cli.workers_text for the tables
+of listeners and processes. Pure. Raises nothing.
 """
 
 from collections.abc import Iterator, Sequence
@@ -71,16 +72,10 @@ def _daemon(status: Values) -> Iterator[str]:
         yield _reload(status["last_reload"])
     for fault in status["degraded"]:
         yield f"degraded: {fault['text']}"
-    yield from map(_live_change, status["live_changes"])
+    yield from map(live_change_line, status["live_changes"])
     if status["stop_ends_at"]:
         yield f"the stop ends every connection at {status['stop_ends_at']}"
-    for retired in status["retired"]:
-        until = f", until {retired['drain_ends_at']}" if retired["drain_ends_at"] else ""
-        yield (
-            f"retired from generation {retired['generation']}:"
-            f" {counted(retired['children'], 'child')},"
-            f" {counted(retired['connections'], 'connection')}{until}"
-        )
+    yield from map(retired_line, status["retired"])
 
 
 def _state(status: Values) -> str:
@@ -101,8 +96,19 @@ def _reload(reload: Values) -> str:
     return f"last reload: refused {at}: {first}{rest}"
 
 
-def _live_change(change: Values) -> str:
+def live_change_line(change: Values) -> str:
+    """A change that a restart would end: what it does, and until when."""
     return f"live change, not saved: {live_change_text(change)}"
+
+
+def retired_line(retired: Values) -> str:
+    """A generation that drains: what is left of it, and until when."""
+    until = f", until {retired['drain_ends_at']}" if retired["drain_ends_at"] else ""
+    return (
+        f"retired from generation {retired['generation']}:"
+        f" {counted(retired['children'], 'child')},"
+        f" {counted(retired['connections'], 'connection')}{until}"
+    )
 
 
 def _services(services: Sequence[Values]) -> str:

@@ -14,7 +14,7 @@ from unpd.wording import size_text, span_text
 _WORKERS: Columns = MappingProxyType(
     {
         "KIND": lambda one: one["kind"],
-        "PLACE": lambda one: place(one) or "-",
+        "SLOT": lambda one: slot(one) or "-",
         "PID": lambda one: str(one["pid"] or "-"),
         "STATE": lambda one: one["phase"],
         "GENERATION": lambda one: str(one["generation"]),
@@ -52,7 +52,7 @@ def listeners(found: Sequence[Values]) -> str:
     return table(_LISTENERS, found) if found else "no listener is open"
 
 
-def place(child: Values) -> str:
+def slot(child: Values) -> str:
     """Where a child belongs: its pool and index, or the service that it alone serves;
     "" for the exporter.
     """

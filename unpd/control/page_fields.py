@@ -176,7 +176,7 @@ PAGE = (
     *_rows(STATUS, "generation", "uptime_s", "last_reload", "retired"),
     replace(
         next(_rows(STATUS, "live_changes")),
-        meaning="The first changes of the running daemon that are in no file: a restart ends them.",
+        meaning="The first changes of the running daemon that are not saved: a restart ends them.",
     ),
     AnswerField("live_changes_left_out", "integer", "How many more there are."),
     AnswerField("zombies", "integer", "Children that are dead and not reaped.", "/proc hides them"),

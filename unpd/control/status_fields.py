@@ -228,7 +228,7 @@ STATUS = (
     AnswerField(
         "live_changes",
         "list",
-        "The changes of the running daemon that are in no file: a restart ends them.",
+        "The changes of the running daemon that are not saved: a restart ends them.",
         fields=_LIVE_CHANGES,
     ),
     AnswerField("services", "list", "The services.", fields=_SERVICES),

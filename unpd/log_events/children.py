@@ -270,9 +270,9 @@ ROWS: tuple[LogEvent, ...] = (
     LogEvent(
         "connections.lost",
         "info",
-        ("service", "connections"),
+        ("service", "cause", "connections"),
         "A child died and took so many open `connections` of the service with it, of clients that"
-        " are not known; they count as ended by `worker_died`.",
+        " are not known; they count as ended by `cause`, which is `worker_died`.",
     ),
     LogEvent(
         "connection.refused",

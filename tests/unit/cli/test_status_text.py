@@ -216,7 +216,7 @@ def test_columns_that_would_be_empty_are_left_out(
 
 def test_listeners_and_children() -> None:
     """The queue of a UNIX listener and of a datagram socket is not known. Workers have
-    a place, or the service that they alone serve.
+    a slot, or the service that they alone serve.
     """
     queue = {"length": 2, "max": 8, "limit": 4096}
     listeners = [
@@ -239,7 +239,7 @@ def test_listeners_and_children() -> None:
         ["echo", "unix:///run/echo.sock", "broken", "-", "-", "-", "-"],
         ["echo", "udp://[::]:7", "open", "-", "-", "-", "0"],
         [""],
-        ["KIND", "PLACE", "PID", "STATE", "GENERATION", "AGE", "CONNECTIONS", "ACCEPTED"]
+        ["KIND", "SLOT", "PID", "STATE", "GENERATION", "AGE", "CONNECTIONS", "ACCEPTED"]
         + ["CPU", "CPU TIME", "MEMORY", "HEARTBEAT"],
         ["worker", "p/0", "9", "ready", "1", "3 s", "2", "7"]
         + ["12.3 %", "1.5 s", "12.0 MB", "0.4 s ago"],

@@ -503,6 +503,8 @@ def test_the_sources_are_those_that_are_counted_now(metrics: Metrics) -> None:
             1.5,
         ),
         ("unpd_generation", layout.Master.GENERATION, 6, 6),
+        ("unpd_kernel_listen_overflows_total", layout.Master.LISTEN_OVERFLOWS, 8, 8),
+        ("unpd_kernel_listen_drops_total", layout.Master.LISTEN_DROPS, 9, 9),
         ("unpd_denied_addresses", layout.Master.DENIALS, 7, 7),
         ("unpd_sensor_reports_lost_total", layout.Master.REPORTS_LOST, 5, 5),
         (

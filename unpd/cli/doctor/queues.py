@@ -77,8 +77,10 @@ def losses(facts: Facts) -> Iterator[Finding]:
     """Clients that the kernel turns away: those of the daemon's own listeners; of the
     whole host, and of earlier times, only for information.
     """
+    own_drops = 0
     for text, sock in own_sockets(facts):
         if sock.transport == "tcp" and sock.drops:
+            own_drops += sock.drops
             found, are_old = _dropped(facts, sock)
             yield Finding(
                 subject=text,
@@ -88,16 +90,15 @@ def losses(facts: Facts) -> Iterator[Finding]:
                 mend=_LARGER,
                 note=are_old,
             )
-    if facts.daemon is not None:
-        return
     if facts.losses is None:
         raise UnknownFactError("/proc/self/net/netstat cannot be read")
     overflows, drops = facts.losses
-    if overflows:
+    if overflows or drops:
+        own = f"; at the open listeners of unpd: {own_drops}" if facts.daemon else ""
         yield Finding(
             subject="TcpExt of /proc/net/netstat",
-            problem="accept queues on this host were full",
-            found=f"since its boot: ListenOverflows {overflows}, ListenDrops {drops}",
+            problem="the kernel has dropped clients of listeners on this host",
+            found=f"since its boot: ListenOverflows {overflows}, ListenDrops {drops}{own}",
             right="counts that do not grow",
             mend=f"if they are unpd's: {_LARGER}",
             note=True,

@@ -1,14 +1,15 @@
 """The lines at the top of ``unpd top``: what the daemon does, its faults, and sums over
 its services.
 
-Called by the screen and by the plain text; calls :mod:`unpd.cli.top.answers`. Pure.
-Raises nothing.
+Called by the screen and by the plain text; calls :mod:`unpd.cli.top.answers`, and
+:mod:`unpd.cli.status_text` for what both say. Pure. Raises nothing.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from unpd.cli.output import printable
+from unpd.cli.status_text import live_change_line, retired_line
 from unpd.cli.tables import Values
 from unpd.cli.top import figures
 from unpd.cli.top.answers import Answers, total
@@ -16,8 +17,10 @@ from unpd.cli.top.columns import Mark
 from unpd.names import UNREADY_PHASES, MasterPhase
 from unpd.wording import rate_text, size_text
 
-MOST_FAULTS = 4
-"""How many faults the header names; more would leave no room for the tables."""
+MOST_NAMED = 4
+"""How many faults, and how many live changes, the header names; more would leave no
+room for the tables.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +49,13 @@ def _daemon(status: Values) -> Iterator[Line]:
     if reload.get("reason"):
         first = str(reload["reason"]).partition("\n")[0]
         yield Line(f"last reload: refused at {reload.get('ended_at')}: {first}", Mark.WARNING)
-    if changes := status.get("live_changes", []):
-        words = (f"{each.get('change')} {each.get('subject') or ''}".strip() for each in changes)
-        yield Line(f"live changes, in no file: {', '.join(words)}", Mark.WARNING)
+    changes = status.get("live_changes", [])
+    for change in changes[:MOST_NAMED]:
+        yield Line(live_change_line(change), Mark.WARNING)
+    if len(changes) > MOST_NAMED:
+        yield Line(f"live change, not saved: and {len(changes) - MOST_NAMED} more", Mark.WARNING)
     for retired in status.get("retired", []):
-        ends_at = retired.get("drain_ends_at")
-        until = f", until {ends_at}" if ends_at else ""
-        yield Line(
-            f"draining: generation {retired.get('generation')} with"
-            f" {retired.get('children')} children and {retired.get('connections')} connections"
-            f"{until}"
-        )
+        yield Line(retired_line(retired))
 
 
 def _state(status: Values) -> tuple[str, Mark]:
@@ -73,10 +72,10 @@ def _state(status: Values) -> tuple[str, Mark]:
 
 def _faults(status: Values) -> Iterator[Line]:
     faults = status.get("degraded", [])
-    for fault in faults[:MOST_FAULTS]:
+    for fault in faults[:MOST_NAMED]:
         yield Line(f"degraded: {fault.get('text')}", Mark.BAD)
-    if len(faults) > MOST_FAULTS:
-        yield Line(f"degraded: and {len(faults) - MOST_FAULTS} more", Mark.BAD)
+    if len(faults) > MOST_NAMED:
+        yield Line(f"degraded: and {len(faults) - MOST_NAMED} more", Mark.BAD)
 
 
 def _sums(answers: Answers) -> Line:

@@ -39,5 +39,10 @@ def book_lost(
             )
         )
         if column in names:
-            log.event("connections.lost", service=names[column], connections=number)
+            log.event(
+                "connections.lost",
+                service=names[column],
+                cause=EndCause.WORKER_DIED,
+                connections=number,
+            )
     return sum(lost.values())

@@ -154,6 +154,22 @@ def test_nothing_is_found_where_all_is_well(facts: MakeFacts) -> None:
             "3 since it was opened, 2 within 2 s",
         ),
         (
+            "drops",
+            ECHO,
+            {},
+            {"daemon": DAEMON, "losses": (5, 7), "sockets": (SOCKET,)},
+            "TcpExt of /proc/net/netstat",
+            "ListenOverflows 5, ListenDrops 7; at the open listeners of unpd: 0",
+        ),
+        (
+            "drops",
+            ECHO,
+            {},
+            {"losses": (0, 7)},
+            "TcpExt of /proc/net/netstat",
+            "since its boot: ListenOverflows 0, ListenDrops 7",
+        ),
+        (
             "queue",
             ECHO,
             {},
@@ -344,7 +360,7 @@ def test_a_fault_is_found_with_its_figure_and_its_remedy(  # noqa: PLR0917 - a r
         ),
         ("ipv6", ECHO, {"net.ipv6.conf.all.disable_ipv6": "1"}, {}),
         ("ipv6", ECHO.replace("127.0.0.1", "[::]"), {}, {}),
-        ("drops", ECHO, {}, {"daemon": DAEMON, "losses": (5, 5), "sockets": (SOCKET,)}),
+        ("drops", ECHO, {}, {"daemon": DAEMON, "sockets": (SOCKET,)}),
         ("queue", ECHO, {}, {"sockets": (replace(SOCKET, queued=4097),)}),
         (
             "queue",
@@ -421,6 +437,7 @@ def test_what_is_right_is_no_finding(
     ("check", "text", "sysctl", "changes", "is_note"),
     [
         ("drops", ECHO, {}, {"losses": (5, 5)}, True),
+        ("drops", ECHO, {}, {"daemon": DAEMON, "losses": (5, 5), "sockets": (SOCKET,)}, True),
         ("drops", ECHO, {}, {"daemon": DAEMON, "sockets": (replace(SOCKET, drops=3),)}, True),
         ("datagrams", ECHO, {}, {"daemon": DAEMON, "sockets": (UDP,)}, True),
         ("ports", ECHO, {}, {"sockets": (SOCKET,)}, True),

@@ -11,6 +11,7 @@ from unpd.cli.top.answers import Answers
 from unpd.cli.top.columns import COLUMNS, make_tables
 from unpd.cli.top.layout import Line, Size, bounded, page, plain, text_of
 from unpd.cli.top.view import KEYS, View, followed, pressed
+from unpd.names import LiveChange
 
 SIZE = Size(100, 30)
 BUSY = answered(
@@ -219,18 +220,31 @@ def test_a_long_sentence_goes_on_in_the_next_line() -> None:
 
 
 def test_live_changes_are_named() -> None:
-    """A restart would end them."""
-    changes = [{"change": "pause", "subject": "echo"}, {"change": "log-level", "subject": None}]
-    assert "live changes, in no file: pause echo, log-level" in texts(
-        answers=answered(status(live_changes=changes))
+    """With the words of the status: what each does, its value, and its end. The header
+    names the first, and how many more there are.
+    """
+    rows = (
+        (LiveChange.HALT, "echo", "paused", None, "T"),
+        (LiveChange.LOG_LEVEL, None, "debug", "info", None),
+        (LiveChange.SCALE, "fast", "7", "4", None),
     )
+    names = ("change", "subject", "value", "configured", "until")
+    changes = [dict(zip(names, row, strict=True)) for row in rows]
+    lines = texts(answers=answered(status(live_changes=changes)))
+    assert lines[1:4] == [
+        "live change, not saved: service echo is paused until T",
+        "live change, not saved: the level of the log is debug; the configuration wants info",
+        "live change, not saved: pool fast has 7 workers; the configuration wants 4",
+    ]
+    many = texts(answers=answered(status(live_changes=changes * 2)))
+    assert many[5] == "live change, not saved: and 2 more"
 
 
-def test_draining_generations_are_named() -> None:
-    """With what is left of them."""
-    retired = [{"generation": 2, "children": 2, "connections": 41}]
-    assert "draining: generation 2 with 2 children and 41 connections" in texts(
-        answers=answered(status(retired=retired))
+def test_retired_generations_are_named() -> None:
+    """With the words of the status: what is left of them, and until when."""
+    retired = {"generation": 2, "children": 2, "connections": 41, "drain_ends_at": "T"}
+    assert "retired from generation 2: 2 children, 41 connections, until T" in texts(
+        answers=answered(status(retired=[retired]))
     )
 
 
