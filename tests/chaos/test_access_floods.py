@@ -86,9 +86,10 @@ def innocents(port: int, sources: Iterator[str], duration_s: float) -> int:
     raise AssertionError("there are not enough sources")
 
 
-def test_two_thousand_a_second_of_one_source_harm_no_other(launch: Launch) -> None:
-    """The source holds all its places and goes on connecting, 2,000 times a second.
-    Every session of another source succeeds, soon; none of its own does.
+def test_a_fast_flood_of_one_source_harms_no_other(launch: Launch) -> None:
+    """The source holds all its places and goes on connecting, 2,000 times a second if
+    this machine can. Every session of another source succeeds, soon; none of its own
+    does.
     """
     unpd = launch(echo("max_per_source = 10", ONE_SOURCE))
     port = unpd.port("echo")
@@ -97,11 +98,10 @@ def test_two_thousand_a_second_of_one_source_harm_no_other(launch: Launch) -> No
             assert _is_served(stack.enter_context(clients.connect((HOME, port), source=FLOODING)))
         flood = stack.enter_context(flood_of(port, 2000))
         visits = innocents(port, itertools.repeat(HOME), 5.0)
-        rate = flood.stop()
+        flood.stop()
     assert visits > 20
     assert flood.count("shed", "reset_before") == flood.came()
     unpd.metric_becomes(flood.came(), "unpd_refused_total", service="echo", reason="max_per_source")
-    flood.reached(rate)
 
 
 def test_a_flood_against_a_rate_harms_no_other(launch: Launch) -> None:
@@ -115,7 +115,7 @@ def test_a_flood_against_a_rate_harms_no_other(launch: Launch) -> None:
     began = time.monotonic()
     with flood_of(port, 2000) as flood:
         visits = innocents(port, others, 5.0)
-        rate = flood.stop()
+        flood.stop()
     lasted_s = time.monotonic() - began
     served = flood.count("ok")
     assert visits > 20
@@ -129,13 +129,12 @@ def test_a_flood_against_a_rate_harms_no_other(launch: Launch) -> None:
         reason="accept_rate_per_source",
     )
     until(lambda: visit(port, FLOODING), 10.0, "the rate to heal")
-    flood.reached(rate)
 
 
 @pytest.mark.parametrize("on_limit", ["queue", "refuse"])
 def test_a_service_recovers_from_a_flood(launch: Launch, on_limit: str) -> None:
-    """Of 5,000 connections a second each is served or refused. Soon after the flood,
-    everybody is served again.
+    """Of 5,000 connections a second, if this machine can, each is served or refused,
+    and the limit bites. Soon after the flood, everybody is served again.
     """
     unpd = launch(echo("max_connections = 20", f'on_limit = "{on_limit}"'))
     port = unpd.port("echo")
@@ -143,7 +142,7 @@ def test_a_service_recovers_from_a_flood(launch: Launch, on_limit: str) -> None:
     with flood_of(port, 5000) as flood:
         until(lambda: flood.came() > clients_of_flood, 120.0, "the flood to last")
         stopped = time.monotonic()
-        rate = flood.stop()
+        flood.stop()
         late = 0
         while not visit(port):  # the last clients of the flood may leave just now
             late += 1
@@ -154,12 +153,15 @@ def test_a_service_recovers_from_a_flood(launch: Launch, on_limit: str) -> None:
     served = flood.count("ok")
     refused = flood.count("shed", "reset_before")
     assert served + refused == flood.came()
-    assert not refused or on_limit == "refuse"
+    if on_limit == "refuse":
+        assert refused > 100
+    else:
+        assert not refused
+        assert unpd.log_events("service.at_limit")
     unpd.metric_becomes(served + 51, "unpd_connections_accepted_total", service="echo")
     unpd.metric_becomes(
         refused + late, "unpd_refused_total", service="echo", reason="max_connections"
     )
-    flood.reached(rate)
 
 
 def test_a_flood_of_one_source_harms_no_other(launch: Launch) -> None:
