@@ -17,6 +17,7 @@ from tests.support.access import (
     HOME,
     MODELS,
     OTHER,
+    RESUMED_S,
     come,
     echo,
     inside,
@@ -27,6 +28,7 @@ from tests.support.access import (
 from tests.support.counts import service_counts, wait_active, wait_ended
 from tests.support.launch import Launch
 from tests.support.operating import reload, renew
+from tests.support.rules import closed_now
 from tests.support.sessions import greet, served
 from tests.support.waiting import holds, until
 from unpd.names import ChildKind
@@ -119,11 +121,11 @@ def test_new_rules_cut_no_connection(launch: Launch, model: str) -> None:
 
 
 def test_times_close_a_service(launch: Launch) -> None:
-    """Outside its times a service refuses, and says when it opens."""
-    now = time.gmtime()
-    hour = (now.tm_hour + 2) % 24
-    unpd = launch(echo(f'access_times = ["{hour:02}:00-{hour:02}:30"]', 'times_zone = "UTC"'))
+    """Outside its times a service refuses, and the log names the times."""
+    times, zone = closed_now().splitlines()
+    unpd = launch(echo(times, zone))
     assert refused(come(unpd)) == b""
+    assert unpd.wait_event("connection.refused").fields["rule"] == times
     refusals_become(unpd, 1, "access_times")
 
 
@@ -163,7 +165,9 @@ def test_a_killed_worker_frees_what_its_clients_held(launch: Launch) -> None:
 
 @pytest.mark.parametrize("model", ["event", "fork"])
 def test_at_the_limit_of_a_service_clients_wait(launch: Launch, model: str) -> None:
-    """They are served in their order as others leave, and the children rest."""
+    """They are served in their order, soon after others leave, and the children
+    rest.
+    """
     unpd = launch(echo("max_connections = 3", model=model))
     with contextlib.ExitStack() as stack:
         first = served(stack, (HOME, unpd.port("echo")), 3)
@@ -174,8 +178,10 @@ def test_at_the_limit_of_a_service_clients_wait(launch: Launch, model: str) -> N
         holds(lambda: service_counts(unpd).active == 3, 0.5, "the limit did not hold")
         assert sum(map(procs.cpu_s, children)) - used_s < 0.2
         for sock, late in zip(first, waiting, strict=False):
+            began = time.monotonic()
             sock.close()
             assert clients.read_exactly(late, 1) == b"x"
+            assert time.monotonic() - began < RESUMED_S
     wait_ended(unpd, {"client_fin": 5})
 
 

@@ -9,30 +9,41 @@ import time
 import pytest
 
 from tests.support import clients, procs
-from tests.support.access import OTHER, come, echo, inside, refusals_become, refused
+from tests.support.access import (
+    HOME,
+    MODELS,
+    OTHER,
+    RESUMED_S,
+    come,
+    echo,
+    inside,
+    refusals_become,
+    refused,
+)
 from tests.support.counts import wait_active
 from tests.support.launch import Launch
 from tests.support.operating import renew
-from tests.support.sessions import greet
+from tests.support.scale import first
+from tests.support.sessions import greet, served
+from tests.support.waiting import holds
 
 WORKERS = [1, 2, 16]
-RESUMED_S = 1.0
-"""Ten times what a listener may take to notice a place that another child has freed."""
 REFUSE = 'on_limit = "refuse"'
 
 
 # --- places that another child frees --------------------------------------------------
 
 
-def test_a_place_that_a_draining_worker_frees_is_soon_given(launch: Launch) -> None:
-    """The worker that accepts resumes soon, although it does not see that a client of
+@pytest.mark.parametrize("model", first(1, MODELS))
+def test_a_place_that_a_draining_child_frees_is_soon_given(launch: Launch, model: str) -> None:
+    """The child that accepts resumes soon, although it does not see that a client of
     the generation before leaves: only the count over all children tells it.
     """
-    places = 4
+    places = 1 if model == "iterative" else 4
     limit = f"max_connections = {places}"
-    unpd = launch(echo(limit, workers=1))
+    unpd = launch(echo(limit, model=model, workers=1))
     with inside(unpd, count=places) as socks, contextlib.ExitStack() as stack:
-        renew(unpd, echo(limit, 'deny = ["192.0.2.0/24"]', workers=1))
+        renew(unpd, echo(limit, 'deny = ["192.0.2.0/24"]', model=model, workers=1))
         for sock in socks:
             late = stack.enter_context(come(unpd))
             unpd.metric_becomes(1, "unpd_listen_queue_length", service="echo")
@@ -131,3 +142,29 @@ def test_a_rate_is_exact_for_one_after_the_other(launch: Launch, key: str, worke
         with inside(unpd, OTHER):
             pass
     assert refused(come(unpd, OTHER)) == b""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", WORKERS)
+@pytest.mark.parametrize("key", ["max_connections = 8", 'accept_rate = "1/h burst 8"'])
+def test_a_queue_is_exact_for_one_after_the_other(launch: Launch, key: str, workers: int) -> None:
+    """The last place is given, and the next clients wait in the accept queue. Where one
+    has left, the first of them comes in; but a rate has no place for it.
+    """
+    unpd = launch(echo(key, workers=workers))
+    with contextlib.ExitStack() as stack:
+        socks = served(stack, (HOME, unpd.port("echo")), 8)
+        late = [stack.enter_context(come(unpd)) for _ in range(3)]
+
+        def all_wait() -> bool:
+            return not select.select(late, (), (), 0)[0]
+
+        unpd.metric_becomes(3, "unpd_listen_queue_length", service="echo")
+        unpd.wait_event("service.at_limit", service="echo", value=8, limit=8)
+        holds(all_wait, 0.5, "a client too many is served")
+        for sock in socks[:3]:
+            sock.close()
+            if key.startswith("max_connections"):
+                assert clients.read_exactly(late.pop(0), 1) == b"x"
+            holds(all_wait, 0.2, "a client too many is served")
+    assert unpd.total("unpd_refused_total", service="echo") == 0

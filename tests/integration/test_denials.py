@@ -42,6 +42,12 @@ def denied(unpd: Unpd) -> list[str]:
     return [denial["network"] for denial in listed]
 
 
+def is_served(unpd: Unpd, source: str) -> bool:
+    """Whether a new client of a source is served."""
+    with contextlib.closing(clients.connect(unpd.address("echo"), source=source)) as sock:
+        return works(sock)
+
+
 def test_a_network_is_denied_listed_and_taken_back(launch: Launch) -> None:
     """The list says why, until when and by whom; the metric how many there are. What is
     not listed cannot be taken back, and the answer names the network around it.
@@ -122,32 +128,36 @@ def test_bad_requests_are_refused_by_the_daemon(launch: Launch) -> None:
 
 
 def test_denials_outlast_reloads(launch: Launch) -> None:
-    """Also one that replaces every process."""
+    """Also one that replaces every process: the new ones refuse the client, too."""
     unpd = launch(ECHO)
-    unpd_says(unpd, "deny", "192.0.2.7")
+    unpd_says(unpd, "deny", DENIED)
     reload(unpd, every_pool=True)
-    assert denied(unpd) == ["192.0.2.7"]
+    assert denied(unpd) == [DENIED]
     assert unpd.metric("unpd_denied_addresses") == 1
+    assert not is_served(unpd, DENIED)
+    assert is_served(unpd, INNOCENT)
 
 
 @pytest.mark.slow
 def test_denials_outlast_a_restart_with_a_file(launch: Launch, tmp_path: Path) -> None:
-    """A stop loses nothing that was asked for before, and the next daemon goes on. A
-    kill of the master loses at most a second.
+    """A stop loses nothing that was asked for before, and the next daemon refuses the
+    same clients. A kill of the master loses at most a second.
     """
     path = tmp_path / "denials"
     text = f'{ECHO}\n[access]\nstate_file = "{path}"\n'
     unpd = launch(text)
     unpd_says(unpd, "deny", "192.0.2.7", "--why", "a scan")
-    unpd_says(unpd, "deny", "192.0.2.8", "--for", "1h")
+    unpd_says(unpd, "deny", DENIED, "--for", "1h")
     unpd_says(unpd, "stop")
     again = launch(text)
     listed = json.loads(unpd_says(again, "denied", "--json"))["denials"]
     assert [(denial["network"], denial["reason"]) for denial in listed] == [
+        (DENIED, ""),
         ("192.0.2.7", "a scan"),
-        ("192.0.2.8", ""),
     ]
     assert again.metric("unpd_denied_addresses") == 2
+    assert not is_served(again, DENIED)
+    assert is_served(again, INNOCENT)
     unpd_says(again, "undeny", "192.0.2.7")
     until(lambda: "192.0.2.7" not in path.read_text(), 10.0, "the change in the file")
     again.expect_exit(-SIGKILL)
@@ -155,7 +165,8 @@ def test_denials_outlast_a_restart_with_a_file(launch: Launch, tmp_path: Path) -
     again.expect_leftover(again.control)
     again.signal(SIGKILL)
     third = launch(text)
-    assert denied(third) == ["192.0.2.8"]
+    assert denied(third) == [DENIED]
+    assert not is_served(third, DENIED)
     assert [each.name for each in tmp_path.glob("denials*")] == ["denials"]
 
 
@@ -233,12 +244,7 @@ def test_a_denial_holds_at_a_service_that_observes(launch: Launch) -> None:
     """
     unpd = launch(f'{ECHO}mode = "observe"\n')
     unpd_says(unpd, "deny", INNOCENT)
-
-    def is_served() -> bool:
-        with contextlib.closing(clients.connect(unpd.address("echo"), source=INNOCENT)) as sock:
-            return works(sock)
-
-    until(lambda: not is_served(), 10.0, "the denial to hold")
+    until(lambda: not is_served(unpd, INNOCENT), 10.0, "the denial to hold")
     unpd.metric_becomes(1, "unpd_denied_addresses")
     assert unpd.metric("unpd_would_refuse_total", service="echo", reason="denied") == 0
 
@@ -355,12 +361,7 @@ def test_a_denial_holds_at_every_worker(launch: Launch, model: str) -> None:
 
     def served(source: str) -> int:
         """How many of 20 clients, one after the other, are served."""
-        count = 0
-        for _ in range(20):
-            address = unpd.address("echo")
-            with contextlib.closing(clients.connect(address, source=source)) as sock:
-                count += works(sock)
-        return count
+        return sum(is_served(unpd, source) for _ in range(20))
 
     assert served(DENIED) == 20
     assert ask(unpd.control, verb="deny", network=DENIED)["ok"]

@@ -8,10 +8,13 @@ import socket
 import time
 from typing import Any
 
+import pytest
+
 from tests.support import clients
-from tests.support.access import HOME, OTHER, come, echo, inside, outcome, refused
+from tests.support.access import HOME, OTHER, come, echo, inside, outcome
 from tests.support.daemon import Unpd
 from tests.support.launch import Launch
+from tests.support.rules import closed_now, make_busy
 from tests.support.waiting import until
 
 
@@ -24,51 +27,53 @@ def explained(unpd: Unpd, peer: str, *options: str) -> dict[str, Any]:
     return answer
 
 
-def agree(unpd: Unpd, peer: str, reason: str) -> dict[str, Any]:
+def agree(
+    unpd: Unpd,
+    peer: str,
+    reason: str,
+    rule: str,
+    *,
+    line: str = "",
+    compared: tuple[float, float] | tuple[None, None] = (None, None),
+    busy: bool = False,
+    times: int = 1,
+) -> dict[str, Any]:
     """Assert that the explanation, the log line and the metric of the next refusal say
-    the same. Return the check that refuses.
+    the same: the ``rule``, the ``line`` of the configuration in which it stands, and
+    the two values that are ``compared``. Return the check that refuses. ``busy``: the
+    machine is, but for moments. ``times``: so often the reason has refused then.
     """
-    answer = explained(unpd, peer)
-    assert answer["outcome"] == "refused", answer
-    check: dict[str, Any]
-    (check,) = [each for each in answer["checks"] if each["refuses"]]
-    assert check["reason"] == reason
-    assert refused(come(unpd, peer)) == b""
-    line = unpd.wait_event("connection.refused", reason=reason, peer=peer).fields
-    unpd.metric_becomes(1, "unpd_refused_total", service="echo", reason=reason)
-    assert line.get("rule") == check["rule"]
-    assert (line.get("file"), line.get("line")) == (check["file"], check["line"])
-    if check["value"] is not None:
-        assert (line["value"], line["limit"]) == (check["value"], check["limit"])
+
+    def refusing() -> list[dict[str, Any]]:
+        if busy:
+            make_busy(unpd)
+        answer = explained(unpd, peer)
+        found = [each for each in answer["checks"] if each["refuses"]]
+        assert (answer["outcome"] == "refused") is bool(found)
+        return found
+
+    def is_refused() -> bool:
+        if busy:
+            make_busy(unpd)
+        return outcome_of(unpd, peer) == b""
+
+    timeout_s = 10.0 if busy else 0.0  # it refuses at once
+    (check,) = until(refusing, timeout_s, f"{reason} to be explained")
+    until(is_refused, timeout_s, f"{reason} to refuse")
+    said = unpd.wait_event("connection.refused", peer=peer).fields
+    lines = unpd.config_path.read_text().splitlines()
+    expected = {
+        "reason": reason,
+        "rule": rule,
+        "file": str(unpd.config_path) if line else None,
+        "line": lines.index(line) + 1 if line else None,
+        "value": compared[0],
+        "limit": compared[1],
+    }
+    assert {name: check[name] for name in expected} == expected
+    assert {name: said.get(name) for name in expected} == expected
+    unpd.metric_becomes(times, "unpd_refused_total", service="echo", reason=reason)
     return check
-
-
-def test_each_reason_is_explained_as_it_refuses(launch: Launch) -> None:
-    """By rule, by time, by limit, by rate and by a live denial."""
-    hour = (time.gmtime().tm_hour + 2) % 24
-    unpd = launch(echo('deny = ["127.0.0.8/29"]', "max_per_source = 2"))
-    check = agree(unpd, OTHER, "deny")
-    assert check["rule"] == "127.0.0.8/29"
-    assert explained(unpd, HOME)["outcome"] == "admitted"
-    with inside(unpd, count=2):
-        assert agree(unpd, HOME, "max_per_source")["limit"] == 2
-    control = ("--control", str(unpd.control))
-    unpd.run("deny", "127.0.0.4/30", "--for", "10m", *control)
-    unpd.run("deny", "127.0.0.5", "--for", "5m", *control)  # the widest is named, the last end
-    until(lambda: outcome_of(unpd, "127.0.0.5") == b"", 10.0, "the denial to hold")
-    check = agree_once_more(unpd, "127.0.0.5", "denied")
-    assert 590 < check["frees_in_s"] <= 600
-    unpd.stop()
-
-    unpd = launch(echo(f'allow = ["{OTHER}"]', 'accept_rate_per_source = "1/h"'))
-    agree(unpd, HOME, "allow")
-    with inside(unpd, OTHER):
-        assert agree(unpd, OTHER, "accept_rate_per_source")["frees_in_s"] > 0
-    unpd.stop()
-
-    closed = [f'access_times = ["{hour:02}:00-{hour:02}:30"]', 'times_zone = "UTC"']
-    unpd = launch(echo(*closed))
-    assert 3600 <= agree(unpd, HOME, "access_times")["frees_in_s"] <= 7200
 
 
 def outcome_of(unpd: Unpd, peer: str) -> bytes:
@@ -77,18 +82,60 @@ def outcome_of(unpd: Unpd, peer: str) -> bytes:
         return outcome(sock)
 
 
-def agree_once_more(unpd: Unpd, peer: str, reason: str) -> dict[str, Any]:
-    """The explanation and the log line say the same about a peer that was refused
-    before.
+def test_each_reason_is_explained_as_it_refuses(launch: Launch) -> None:
+    """By rule, by time, by limit, by rate and by a live denial."""
+    deny, share = 'deny = ["127.0.0.8/29"]', "max_per_source = 2"
+    unpd = launch(echo(deny, share))
+    agree(unpd, OTHER, "deny", "127.0.0.8/29", line=deny)
+    assert explained(unpd, HOME)["outcome"] == "admitted"
+    with inside(unpd, count=2):
+        agree(unpd, HOME, "max_per_source", share, line=share, compared=(2, 2))
+    control = ("--control", str(unpd.control))
+    unpd.run("deny", "127.0.0.4/30", "--for", "10m", *control)
+    unpd.run("deny", "127.0.0.5", "--for", "5m", *control)  # the widest is named, the last end
+    until(lambda: outcome_of(unpd, "127.0.0.6") == b"", 10.0, "the denial to hold")
+    check = agree(unpd, "127.0.0.5", "denied", "127.0.0.4/30", times=2)
+    assert 590 < check["frees_in_s"] <= 600
+    unpd.stop()
+
+    allow, rate = f'allow = ["{OTHER}"]', 'accept_rate_per_source = "1/h"'
+    unpd = launch(echo(allow, rate))
+    agree(unpd, HOME, "allow", allow, line=allow)
+    with inside(unpd, OTHER):
+        check = agree(unpd, OTHER, "accept_rate_per_source", rate, line=rate, compared=(1, 1))
+        assert check["frees_in_s"] > 0
+    unpd.stop()
+
+    times, zone = closed_now().splitlines()
+    unpd = launch(echo(times, zone))
+    check = agree(unpd, HOME, "access_times", times, line=times)
+    assert 3600 <= check["frees_in_s"] <= 7200
+
+
+@pytest.mark.slow
+def test_each_limit_of_the_service_is_explained_as_it_refuses(launch: Launch) -> None:
+    """By the pressure, of which each resource is shown, by the load, and by the rate of
+    all its clients.
     """
-    answer = explained(unpd, peer)
-    check: dict[str, Any]
-    (check,) = [each for each in answer["checks"] if each["refuses"]]
-    assert check["reason"] == reason
-    line = unpd.wait_event("connection.refused", peer=peer, reason=reason).fields
-    assert line["rule"] == check["rule"]
-    assert unpd.total("unpd_refused_total", service="echo", reason=reason) >= 1
-    return check
+    pressure = "max_pressure = { cpu = 100, memory = 80 }"
+    unpd = launch(echo(pressure))
+    rule = "max_pressure.memory = 80"
+    agree(unpd, HOME, "max_pressure", rule, line=pressure, compared=(90, 80), busy=True)
+    checks = [each for each in explained(unpd, HOME)["checks"] if each["resource"]]
+    assert [(each["resource"], each["limit"]) for each in checks] == [("cpu", 100), ("memory", 80)]
+    assert all(isinstance(each["value"], float | int) for each in checks)
+    unpd.stop()
+
+    load = "max_load = 80.5"
+    unpd = launch(echo(load))
+    agree(unpd, HOME, "max_load", load, line=load, compared=(90, 80.5), busy=True)
+    unpd.stop()
+
+    rate = 'accept_rate = "1/h"'
+    unpd = launch(echo(rate, 'on_limit = "refuse"'))
+    with inside(unpd, OTHER):
+        check = agree(unpd, HOME, "accept_rate", rate, line=rate, compared=(1, 1))
+        assert check["frees_in_s"] > 0
 
 
 def test_a_client_that_would_wait(launch: Launch) -> None:

@@ -11,6 +11,7 @@ from signal import SIGTERM
 import pytest
 
 from tests.support import clients, loads, procs
+from tests.support.access import RESUMED_S
 from tests.support.counts import service_counts, wait_active, wait_ended
 from tests.support.daemon import Unpd
 from tests.support.launch import Launch
@@ -46,8 +47,8 @@ def answered(sock: socket.socket) -> bool:
 
 
 def test_one_client_is_served_at_a_time(launch: Launch) -> None:
-    """Whichever of the listeners it comes through, the next client is served when the
-    one before has gone. The others wait in the queues, where the metrics show them;
+    """Whichever of the listeners it comes through, the next client is served soon after
+    the one before has gone. The others wait in the queues, where the metrics show them;
     the worker rests meanwhile, and another service has a worker of its own.
     """
     unpd = launch(
@@ -67,7 +68,7 @@ def test_one_client_is_served_at_a_time(launch: Launch) -> None:
         greet(first)
         first.close()
         while socks:
-            until(lambda: any(map(answered, socks)), 10.0, "the next client to be served")
+            until(lambda: any(map(answered, socks)), RESUMED_S, "the next client to be served")
             (lucky,) = [sock for sock in socks if answered(sock)]
             assert service_counts(unpd).active <= 1
             clients.read_exactly(lucky, 1)

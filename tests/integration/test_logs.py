@@ -171,7 +171,6 @@ def test_each_connection_has_two_lines_where_they_are_wanted(
         roles = [line.fields["role"] for line in lines]
         assert roles[::2] == [role, role]
         assert roles[1] in (role, "dispatcher" if model == "fork" else role)
-    assert "peer=unknown" not in unpd.log_text()
     before = procs.child_pids(unpd.pid)
     reload(unpd, wanted.replace("true", "false") + text)
     until(lambda: not before & procs.child_pids(unpd.pid), 10.0, "the old children to leave")

@@ -59,7 +59,7 @@ from tests.support.xinetd.pairs import (
     generate_day,
     predicted,
 )
-from tests.support.xinetd.rules import Cps, Rules, unpd_text, xinetd_text
+from tests.support.xinetd.rules import Cps, Rules, unpd_keys, unpd_text, xinetd_text
 from tests.support.xinetd.visits import Host, Outcomes, add_addresses, pay
 
 DAYS = 5
@@ -142,7 +142,84 @@ EXCEPTIONS: Mapping[Quirk, Disagreement] = MappingProxyType(
         ),
     }
 )
-"""Every difference that unpd has on purpose. Each must still be there."""
+"""Every difference that unpd has on purpose and no key takes away. Each must still be
+there.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """Why the same words mean something else in unpd, attributes that show it, and the
+    keys that take their place.
+    """
+
+    reason: str
+    rules: Rules
+    keys: Mapping[str, object]
+
+
+TRANSLATIONS: Mapping[str, Translation] = MappingProxyType(
+    {
+        "a limit refuses": Translation(
+            "By default clients wait at a limit of the service: most come back anyway.",
+            Rules(instances=2),
+            {"max_connections": 2},
+        ),
+        "the minute that ends a range": Translation(
+            "A range of unpd ends when it says, so that two can touch and 24:00 is an end.",
+            Rules(access_times=("8:00-18:30",)),
+            {"access_times": ["08:00-18:31"]},
+        ),
+        "octets of 0 at the end": Translation(
+            "An address is that one address, or a typing error would let in a whole network.",
+            Rules(only_from=("10.1.0.0",)),
+            {"allow": ["10.1.0.0/16"]},
+        ),
+        "an address of fewer octets": Translation(
+            "An error in unpd: people take 10.1 for 10.1.0.0/16, and xinetd for 10.0.0.1.",
+            Rules(only_from=("10.1",)),
+            {"allow": ["10.0.0.1/32"]},
+        ),
+        "braces": Translation(
+            "An error in unpd: a list of networks says the same.",
+            Rules(no_access=("10.1.{2,3}",)),
+            {"deny": ["10.1.2.0/24", "10.1.3.0/24"]},
+        ),
+        "bits beyond the mask": Translation(
+            "An error in unpd: the address or the mask is not the one that was meant.",
+            Rules(only_from=("10.1.2.3/16", "2001:db8::1/32")),
+            {"allow": ["10.1.0.0/16", "2001:db8::/32"]},
+        ),
+        "only_from without a value": Translation(
+            "An empty list lifts the one of [defaults], so it refuses nobody.",
+            Rules(only_from=()),
+            {"deny": ["all"]},
+        ),
+        "instances = 0": Translation(
+            "A limit of 0 lifts the one of [defaults], so it is no limit.",
+            Rules(instances=0),
+            {"deny": ["all"]},
+        ),
+        "per_source = 0": Translation(
+            "The same.",
+            Rules(per_source=0),
+            {"deny": ["all"]},
+        ),
+        "per_source counts whole addresses": Translation(
+            "A client of IPv6 often has a whole /64, and could take every place with it.",
+            Rules(dual_stack=True, per_source=1),
+            {"max_per_source": 1, "source_prefix_v6": 128},
+        ),
+        "::/0 matches clients of IPv4": Translation(
+            "A client of IPv4 is one on each socket: rules of IPv6 are not about it.",
+            Rules(dual_stack=True, only_from=("::/0",)),
+            {"allow": ["::/0", "0.0.0.0/0"]},
+        ),
+    }
+)
+"""Every difference that the keys of unpd take away, so that the pairs of rules that
+both daemons get are not written in the same words.
+"""
 
 
 # the comparison
@@ -171,6 +248,12 @@ def test_each_exception_is_still_one(launch: Launch, public: Path) -> None:
     assert not agreed, f"no exceptions any more: {agreed}"
     assert not (found := differences(day, xinetd, XINETD)), f"the model of xinetd:\n{found}"
     assert not (found := differences(day, unpd, UNPD)), f"unpd:\n{found}"
+
+
+@pytest.mark.parametrize("translation", TRANSLATIONS.values(), ids=TRANSLATIONS)
+def test_each_translation_is_listed(translation: Translation) -> None:
+    """The table says what :func:`unpd_keys` writes for unpd."""
+    assert unpd_keys(translation.rules) == {"on_limit": "refuse", **translation.keys}
 
 
 def visited(

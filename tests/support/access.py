@@ -11,6 +11,8 @@ from tests.support.daemon import Unpd
 
 MODELS = ["event", "fork", "iterative"]
 HOME, OTHER = "127.0.0.1", "127.0.0.9"
+RESUMED_S = 1.0
+"""Ten times what a listener may take to notice a place that any child has freed."""
 
 
 def echo(*lines: str, model: str = "event", workers: int = 2) -> str:

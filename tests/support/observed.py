@@ -14,6 +14,8 @@ from tests.support.clients import Address
 from unpd.log_events.row import CHILD_FIELDS, CONNECTIONS
 from unpd.log_events.table import EVENTS
 
+UNKNOWN_PEER = "unknown"
+"""How a client is shown that is neither of TCP nor of a UNIX socket."""
 ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
@@ -52,7 +54,9 @@ def known(name: str) -> str:
 
 
 def contradiction(event: Event) -> str:
-    """How the line contradicts the table of log events; "" if it agrees."""
+    """How the line contradicts the table of log events, or that it does not know its
+    client, whose address accept(2) tells; "" if it agrees.
+    """
     row = EVENTS.get(event.name)
     if row is None:
         return "the event is not in the table"
@@ -62,6 +66,8 @@ def contradiction(event: Event) -> str:
     base = {"time", *(CHILD_FIELDS if "role" in event.fields else ())}
     if unknown := event.fields.keys() - base - {*row.fields}:
         return f"the row has not {', '.join(sorted(unknown))}"
+    if event.fields.get("peer") == UNKNOWN_PEER:
+        return "the client is unknown"
     if missing := {*row.fields} - {*row.optional} - event.fields.keys():
         return f"the line lacks {', '.join(sorted(missing))}"
     return ""

@@ -16,8 +16,11 @@ from tests.support.clients import connect
 from tests.support.configs import compose
 from tests.support.daemon import Unpd
 from tests.support.waiting import holds, until
+from unpd.names import ChildKind
 
 VERSION = 1
+ACCEPTING = (ChildKind.WORKER, ChildKind.DISPATCHER, ChildKind.ITERATIVE)
+"""The kinds of children that accept the clients of each model."""
 
 
 def reconfigure(unpd: Unpd, text: str | bytes) -> None:
@@ -48,16 +51,16 @@ def reload(unpd: Unpd, text: str | bytes | None = None, *, every_pool: bool = Fa
 
 
 def renew(unpd: Unpd, text: str) -> None:
-    """Reload with a ``text`` that changes every pool, and wait until the workers of
+    """Reload with a ``text`` that changes every pool, and wait until the children of
     before accept nobody: at the moment of a reload they may still take a client, which
     they treat by their own configuration.
     """
-    before = unpd.workers()
+    before = [pid for kind in ACCEPTING for pid in unpd.children(kind)]
     reload(unpd, text)
     until(
         lambda: not any(" ready," in procs.title(pid) for pid in before),
         10.0,
-        "the workers of before to drain",
+        "the children of before to drain",
     )
 
 

@@ -167,12 +167,13 @@ def test_a_row_is_well_formed(row: LogEvent) -> None:
         ),
         (Event("connection.started", "debug", {"service": "", "peer": ""}), ""),
         (Event("connection.started", "info", {"service": "", "peer": ""}), ""),
+        (Event("connection.started", "info", {"service": "", "peer": "unknown"}), "is unknown"),
         (Event("connection.started", "warning", {"service": "", "peer": ""}), "debug or info"),
     ],
 )
 def test_a_line_that_contradicts_the_table_is_found(event: Event, complaint: str) -> None:
     """The examination of a daemon's log finds an unknown event, a wrong level, a field
-    too many and a field too few.
+    too many, a field too few, and a client without an address.
     """
     found = contradiction(event)
     assert complaint in found

@@ -6,13 +6,14 @@ values that are compared also where they refuse nobody. Called by the master for
 explain``, and by the command line for rules alone. Raises nothing of its own.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from unpd.access.decide import Clocks, Counts, Verdict, look_at
 from unpd.access.peer import Peer
 from unpd.access.rules import Entry
 from unpd.access.terms import AccessTerms
-from unpd.names import RefusalReason
+from unpd.names import RefusalReason, Resource
 
 ADMITTED, REFUSED, WAITS = "admitted", "refused", "waits"
 """What becomes of a peer now: it comes in, is turned away, or waits in the accept
@@ -28,7 +29,8 @@ class Look:
     """What one reason says. ``verdict``: None if it does not refuse the peer.
     ``observed``: it would only be counted. ``waits``: the peer would wait in the accept
     queue. ``known``: false if it depends on counts, and there are none. ``value`` and
-    ``limit``: what is compared; None where nothing is.
+    ``limit``: what is compared; None where nothing is. ``resource``: that of this part
+    of ``max_pressure``.
     """
 
     reason: RefusalReason
@@ -38,13 +40,15 @@ class Look:
     known: bool = True
     value: float | None = None
     limit: float | None = None
+    resource: Resource | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
     """``outcome``: ADMITTED, REFUSED or WAITS. ``looks``: one for each reason that the
-    terms have, in the order of the decision. ``proxy``: the entry by which the peer is
-    a load balancer, so that this holds only for connections of its own.
+    terms have, and of ``max_pressure`` one for each resource, in the order of the
+    decision. ``proxy``: the entry by which the peer is a load balancer, so that this
+    holds only for connections of its own.
     """
 
     outcome: str
@@ -57,7 +61,11 @@ def explain(terms: AccessTerms, counts: Counts | None, peer: Peer, at: Clocks) -
     look at the rules alone.
     """
     reasons = [reason for reason in RefusalReason if reason in (*terms.decided, *terms.queued)]
-    looks = tuple(_look(reason, terms, counts, peer, at) for reason in reasons)
+    looks = tuple(
+        _look(reason, part, counts, peer, at)
+        for reason in reasons
+        for part in _parts(reason, terms)
+    )
     refusing = [look for look in looks if look.verdict is not None and not look.observed]
     outcome = ADMITTED
     if any(look.waits for look in refusing):
@@ -76,6 +84,15 @@ def halted(explanation: Explanation, reason: RefusalReason, *, waits: bool) -> E
     return replace(explanation, outcome=outcome, looks=(look, *explanation.looks))
 
 
+def _parts(reason: RefusalReason, terms: AccessTerms) -> Iterator[AccessTerms]:
+    """The terms, once for each value that the reason compares."""
+    if reason is RefusalReason.MAX_PRESSURE:
+        for limited in terms.max_pressure:
+            yield replace(terms, max_pressure=(limited,))
+    else:
+        yield terms
+
+
 def _look(
     reason: RefusalReason, terms: AccessTerms, counts: Counts | None, peer: Peer, at: Clocks
 ) -> Look:
@@ -91,6 +108,7 @@ def _look(
         known=known,
         value=value if known else None,
         limit=limit,
+        resource=terms.max_pressure[0][0] if reason is RefusalReason.MAX_PRESSURE else None,
     )
 
 
@@ -122,10 +140,10 @@ class NoCounts:
     def denial(self, peer: Peer) -> None:
         """No peer is denied."""
 
-    def pressure(self, resource: object) -> None:
+    def pressure(self, resource: Resource) -> float | None:
         """Nothing tells."""
 
-    def load(self) -> None:
+    def load(self) -> float | None:
         """Nothing tells."""
 
     def service_open(self) -> int:

@@ -44,7 +44,8 @@ def text(answer: Values) -> str:
 
 
 def _line(check: Values, denial: Values | None) -> str:
-    words = f"{check['reason']}: {_says(check)}{_compared(check)}"
+    resource = f".{check['resource']}" if check["resource"] else ""
+    words = f"{check['reason']}{resource}: {_says(check)}{_compared(check)}"
     if check["rule"] is not None:
         words += f", by {check['rule']}{_place(check)}"
     if check["reason"] == "denied" and check["refuses"] and denial is not None:

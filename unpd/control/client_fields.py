@@ -36,6 +36,12 @@ DENIED = (
 _CHECK = (
     AnswerField("reason", "text", "The rule or limit, as the metric `unpd_refused_total` has it."),
     AnswerField(
+        "resource",
+        "text",
+        "Whose limit in max_pressure it is: each resource has a check of its own.",
+        "it is not max_pressure",
+    ),
+    AnswerField(
         "known",
         "boolean",
         "Whether it can be known what it says; false for what only a daemon can tell.",

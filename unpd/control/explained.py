@@ -62,6 +62,7 @@ def _check(look: Look, now: float) -> dict[str, Any]:
     frees_at = verdict.frees_at if verdict else None
     return {
         "reason": str(look.reason),
+        "resource": str(look.resource) if look.resource else None,
         "known": look.known,
         "refuses": verdict is not None,
         "observed": look.observed,

@@ -318,9 +318,11 @@ class Admission:
         keeps a client there that will be turned away.
 
         A limit of open connections has room for one at a time. Of a rate it is our
-        share of the room that all processes have, so that together they do not take
-        more if all do so at this moment; and 1 while there is any. One that is held up
-        between this question and the count may take its share too many.
+        share: the room divided by the number of processes, and 1 while there is any. So
+        if all ask at the same moment, each other process takes at most one too many.
+        One that is held up between this question and the count may take its share too
+        many, or BATCH if that is less: the intake takes no more at a time, and a
+        dispatcher takes one.
         """
         halt = self._halted.of(self._column)
         if halt is not None:

@@ -212,10 +212,10 @@ def minutes(interval: str) -> tuple[int, int]:
 
 def unpd_interval(interval: str) -> str:
     """Return the interval for unpd, whose end is outside: xinetd's 8:00-18:00 is open
-    until 18:00:59.
+    until 18:00:59. One over midnight may end just before it begins: that is a day.
     """
     start, end = minutes(interval)
-    return f"{_clock(start)}-{_clock(end + 1)}"
+    return f"{_clock(start)}-{_clock(end + 1)}" if end + 1 != start else "00:00-24:00"
 
 
 def _clock(minute: int) -> str:

@@ -64,6 +64,7 @@ def test_the_end_of_a_range_is_inside() -> None:
     assert unpd_interval("8:00-18:30") == "08:00-18:31"
     assert unpd_interval("0:00-23:59") == "00:00-24:00"
     assert unpd_interval("22:00-6:00") == "22:00-06:01"
+    assert unpd_interval("3:20-3:19") == "00:00-24:00"
     with pytest.raises(ValueError, match="must be two times of day"):
         minutes("Mon 8:00-18:30")
 

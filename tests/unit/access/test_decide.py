@@ -301,10 +301,10 @@ class AnyPeer(Counts):
         """None."""
 
 
-def test_a_worker_knows_no_more_than_that_a_peer_is_denied() -> None:
-    """The verdict has neither the network nor the end."""
-    decision = Decider(terms(), Counts(live=LiveDenial())).decide(PEER, NOON)
-    assert decision == Decision(Verdict(RefusalReason.DENIED))
+def test_a_worker_does_not_know_when_a_denial_ends() -> None:
+    """The verdict has the network alone."""
+    decision = Decider(terms(), Counts(live=LiveDenial(NETWORK))).decide(PEER, NOON)
+    assert decision == Decision(Verdict(RefusalReason.DENIED, NETWORK))
 
 
 def test_what_is_unknown_refuses_nobody() -> None:

@@ -8,7 +8,7 @@ from unpd.access.rate import Rate
 from unpd.access.rules import Entry, Rules
 from unpd.access.terms import AccessTerms, OnLimit
 from unpd.config.access_lists import THIS_HOST
-from unpd.names import RefusalReason
+from unpd.names import RefusalReason, Resource
 
 PEER = Peer(V4, (192 << 24) + 1)
 AT = Moment(100.0, 1_000_000.0)
@@ -47,6 +47,49 @@ def test_each_reason_is_looked_at_even_after_a_refusal() -> None:
         (RefusalReason.MAX_PER_SOURCE, False, 3, 4),
         (RefusalReason.ACCEPT_RATE_PER_SOURCE, False, 0, 3),
     ]
+
+
+class Pressed(NoCounts):
+    """A machine whose processes wait, and a service to which two clients came."""
+
+    def pressure(self, resource: Resource) -> float | None:
+        """More for memory."""
+        return 95.0 if resource is Resource.MEMORY else 30.0
+
+    def load(self) -> float | None:
+        """Three processes."""
+        return 3.0
+
+    def service_rate(self) -> tuple[int, int, float]:
+        """Two came."""
+        return 2, 0, 0.0
+
+
+def test_each_resource_is_looked_at() -> None:
+    """That before the one that refuses, and that behind it; so are the load and the
+    rate of the service.
+    """
+    terms = AccessTerms(
+        max_pressure=((Resource.CPU, 80.0), (Resource.MEMORY, 20.0), (Resource.IO, 29.0)),
+        max_load=4.0,
+        accept_rate=Rate.parse("3/min"),
+    )
+    found = explain(terms, Pressed(), PEER, AT)
+    assert found.outcome == REFUSED
+    found_values = [
+        (look.reason, look.resource, look.verdict is not None, look.value, look.limit)
+        for look in found.looks
+    ]
+    assert found_values == [
+        (RefusalReason.DENIED, None, False, None, None),
+        (RefusalReason.MAX_PRESSURE, Resource.CPU, False, 30.0, 80.0),
+        (RefusalReason.MAX_PRESSURE, Resource.MEMORY, True, 95.0, 20.0),
+        (RefusalReason.MAX_PRESSURE, Resource.IO, True, 30.0, 29.0),
+        (RefusalReason.MAX_LOAD, None, False, 3.0, 4.0),
+        (RefusalReason.ACCEPT_RATE, None, False, 2.0, 3),
+    ]
+    rules = [look.verdict.rule for look in found.looks if look.verdict]
+    assert rules == [Entry("max_pressure.memory = 20"), Entry("max_pressure.io = 29")]
 
 
 def test_a_load_balancer_is_named_by_its_entry() -> None:

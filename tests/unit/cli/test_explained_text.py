@@ -25,6 +25,7 @@ def check(**fields: Any) -> dict[str, Any]:
     """A live denial that passes, with other values."""
     values: dict[str, Any] = {
         "reason": "denied",
+        "resource": None,
         "known": True,
         "refuses": False,
         "observed": False,
@@ -53,6 +54,25 @@ def test_a_denial_says_who_and_why() -> None:
             "192.0.2.7 may not use echo now\n"
             f"  denied: refuses, by 192.0.2.0/24, denied by {who}, for 10 min"
         )
+
+
+def test_a_rule_is_named_with_its_place() -> None:
+    """With the line, if it has one. Each resource of max_pressure has its value."""
+    network = check(reason="deny", refuses=True, rule="192.0.2.0/24", file="/etc/unpd/deny.list")
+    key = {"rule": "max_pressure.io = 20", "file": "/etc/unpd.toml", "line": 9}
+    checks = [
+        network | {"line": 7},
+        network,
+        check(reason="max_pressure", resource="cpu", value=3.5, limit=80.0),
+        check(reason="max_pressure", resource="io", refuses=True, value=21.0, limit=20.0, **key),
+    ]
+    assert text(answer(outcome="refused", checks=checks)).splitlines() == [
+        "192.0.2.7 may not use echo now",
+        "  deny: refuses, by 192.0.2.0/24 (/etc/unpd/deny.list, line 7)",
+        "  deny: refuses, by 192.0.2.0/24 (/etc/unpd/deny.list)",
+        "  max_pressure.cpu: passes (3.5 of 80)",
+        "  max_pressure.io: refuses (21 of 20), by max_pressure.io = 20 (/etc/unpd.toml, line 9)",
+    ]
 
 
 def test_rules_alone_say_so_first() -> None:

@@ -75,8 +75,9 @@ def test_an_error_has_its_name(cause: EndCause, number: int, shown: str | None) 
     """Where the cause does not tell it."""
     memory = MemorySink()
     log = Log(memory.sink, "info", "json", connections=True)
+    peer = v4("192.0.2.7")
     ended = EndedConnection(
-        service="echo", peer=b"", fd=UNKNOWN, cause=cause, duration_s=1.0, error=number
+        service="echo", peer=peer, fd=UNKNOWN, cause=cause, duration_s=1.0, error=number
     )
     log_end(log, ended)
     (line,) = (json.loads(line) for line in memory.lines)

@@ -25,8 +25,8 @@ never empty, would get every place that becomes free.
 
 A service may have a limit at which clients wait in the accept queue
 (:meth:`unpd.worker.admission.Admission.room`). A worker takes no more at once than its
-share of the room, and at the limit its listeners rest for a moment: any process may
-free a place.
+share of the room, and no more than BATCH. At the limit its listeners rest for a moment:
+any process may free a place.
 So do those of a service that an operator has paused: within the same moment each worker
 notices that it was resumed.
 
@@ -190,7 +190,7 @@ class Intake:
             return self._accept_batch(listener, min(limit, listener.queued()))
         taken, limit = 0, min(limit, listener.queued())
         while taken < limit:
-            room = min(limit - taken, admission.room(self._shared.now))
+            room = min(limit - taken, BATCH, admission.room(self._shared.now))
             if not room:
                 listener.rest(self._shared.now)
                 self.pausing = True

@@ -220,6 +220,18 @@ def test_a_queueing_service_takes_its_room_at_once(rooms: list[int], asked: int,
     assert (listener.resume_at is not None) is (left > 0)
 
 
+def test_a_queueing_service_takes_no_more_than_a_batch_at_once() -> None:
+    """Not even in a drain: what a worker takes between a look at the room and its count
+    may be too many.
+    """
+    listener, admission = Scripted(*[None] * 40), Queueing([100] * 3)
+    listener.terms = replace(TERMS, admission=cast(Any, admission))
+    intake, around = intake_of(listener)
+    around.shared.reception = cast(Any, Refusing())
+    intake.drain()
+    assert (admission.asked, len(listener.script)) == (3, 0)
+
+
 def test_a_listener_at_a_limit_rests_for_a_moment() -> None:
     """Another process may free a place at any time: a client in the queue is to be
     served within 100 ms of that.
