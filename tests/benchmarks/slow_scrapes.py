@@ -1,13 +1,15 @@
 """Measures echo beside slow clients of the metrics port, and a scraper's scrapes.
 
 The slow clients are a process of their own: ``python -m tests.benchmarks.slow_scrapes
-PORT`` keeps SLOW connections open there. Half of them send a request byte by byte, the
-others ask for a page and read nothing. The exporter would end them after some seconds;
-a block of measurements is shorter.
+PORT`` keeps SLOW clients there. Half of them send a request byte by byte, the others
+ask for a page and read nothing, so that the answer is held up. The exporter has no
+room for all: it ends the oldest, and a client that was ended comes again, at most two
+turns of TURN_S later.
 """
 
 import contextlib
 import http.client
+import itertools
 import select
 import socket
 import statistics
@@ -15,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from tests.benchmarks.daemon import LINE_S, MS, Daemon, running_daemon
@@ -33,7 +35,16 @@ the 99th percentile of all round trips together.
 BETWEEN_S = 0.001
 SCRAPE_S = 0.2
 REQUEST = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
-BYTE_S = 0.2
+ASKING = [bytes([byte]) for byte in REQUEST]
+TURN_S = 0.2
+"""How often each slow client sends a byte. They take their turns one after another: a
+burst of SLOW of them would keep both processors from the probe.
+"""
+RECEIVE_BUFFER, SEGMENT_BYTES = 1, 88
+"""The least that Linux takes for SO_RCVBUF and TCP_MAXSEG. The kernels of both ends
+hold 15 KB of an answer then, and a page has 35 KB. With the small receive buffer alone
+they hold 1.6 MB over loopback: the send buffer grows with the size of a segment.
+"""
 US = 1e6
 
 
@@ -128,25 +139,54 @@ def _slow_clients(daemon: Daemon) -> Iterator[None]:
             process.stdin.close()
 
 
-def be_slow(port: int) -> None:
-    """Keep the connections until standard input ends, or the request. One that the
-    exporter ends, because it has too many, comes again.
+class _SlowClient:
+    """One slow client of the port. ``pieces``: what it sends, one a turn; after them an
+    empty line a turn, because a client that reads nothing learns its end only so.
     """
-    address = ("127.0.0.1", port)
-    socks = [socket.create_connection(address) for _ in range(SLOW)]
-    senders, readers = socks[::2], socks[1::2]
-    for sock in readers:
-        sock.sendall(REQUEST)
-    print("connected", flush=True)
-    for byte in REQUEST:
-        if select.select([sys.stdin], [], [], BYTE_S)[0]:
+
+    def __init__(self, port: int, pieces: Sequence[bytes]) -> None:
+        self._port = port
+        self._pieces = pieces
+        self._come()
+
+    def turn(self) -> None:
+        """Send the next piece. Come again instead, if the exporter has ended us."""
+        watch = select.poll()
+        watch.register(self._sock, select.POLLRDHUP)
+        if watch.poll(0):
+            self._sock.close()
+            self._come()
+        else:
+            self._send()
+
+    def _come(self) -> None:
+        self._sock = socket.socket()
+        self._sock.setblocking(False)  # a full accept queue must not hold up the other clients
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SEGMENT_BYTES)
+        self._sock.connect_ex(("127.0.0.1", self._port))
+        self._sent = 0
+        self._send()
+
+    def _send(self) -> None:
+        piece = self._pieces[self._sent] if self._sent < len(self._pieces) else b"\r\n"
+        with contextlib.suppress(BlockingIOError, ConnectionError):  # not yet, or no longer there
+            self._sock.send(piece)
+            self._sent += 1
+
+
+def be_slow(port: int) -> None:
+    """Keep the clients until standard input ends. Say so when all have come."""
+    clients = list[_SlowClient]()
+    for number in itertools.count():
+        if select.select([sys.stdin], [], [], TURN_S / SLOW)[0]:
             return
-        for number, sock in enumerate(senders):
-            try:
-                sock.send(bytes([byte]))
-            except OSError:
-                sock.close()
-                senders[number] = socket.create_connection(address)
+        if number < SLOW:
+            clients.append(_SlowClient(port, [REQUEST] if number % 2 else ASKING))
+        else:
+            clients[number % SLOW].turn()
+        if number == SLOW - 1:
+            print("connected", flush=True)
 
 
 if __name__ == "__main__":
