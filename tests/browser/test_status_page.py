@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from signal import SIGKILL, SIGSTOP
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,7 @@ from tests.support.launch import Launch
 from tests.support.operating import ask, reconfigure, reload
 from tests.support.scale import long
 from tests.support.waiting import holds, pause, until
+from unpd.metrics.page.charts import HEIGHT
 
 pytestmark = [
     pytest.mark.slow,
@@ -49,6 +51,12 @@ model = "fork"
 max_connections = 20
 """
 OPEN = "Number(document.querySelector('.charts figure b').textContent)"
+DRAWN = "(box => [box.x, box.y])(document.querySelector('.charts .l0').getBBox())"
+"""Where the line of the open connections begins, and where its highest point is, from
+the top of the chart.
+"""
+ACCEPTED_PER_S, ACCEPTED, REFUSED, BYTES_IN, BYTES_OUT = 7, 8, 10, 13, 14
+"""Columns of the table of services. The name of the service is column 0."""
 WIDE, PHONE = (1280, 900), (390, 844)
 
 
@@ -75,17 +83,28 @@ def unpd(launch: Launch, browser: Browser) -> Unpd:
 
 
 def test_the_page_lives(unpd: Unpd, browser: Browser) -> None:
-    """Numbers and lines move under load, a killed worker shows as killed and comes
-    back, and the history survives a reload that replaces the exporter.
+    """Numbers and lines move under load and at a refusal, a killed worker shows as
+    killed and comes back, and the history and its chart survive a reload that replaces
+    the exporter.
     """
     line = "document.querySelector('.charts .l0').getAttribute('d')"
     before = browser.evaluate(line)
-    with loads.running(unpd.address("echo"), concurrency=8) as load:
+    echo = unpd.address("echo")
+    with clients.idle(echo, 5), loads.running(echo, concurrency=8) as load:
         browser.wait(f"{OPEN} > 0")
         browser.wait(f"{line} !== {before!r}")
-        browser.wait("document.querySelectorAll('#services tbody td')[7].textContent !== '0'")
+        browser.wait(f"{DRAWN}[1] < {HEIGHT / 2}")
+        for column in ACCEPTED_PER_S, ACCEPTED, BYTES_IN, BYTES_OUT:
+            browser.wait(f"/[1-9]/.test({cell('echo', column)})")
+        for name, title in (("rtt_s", "Round-trip time"), ("lag_s", "Loop lag of workers")):
+            browser.wait(f"/^[1-9][0-9.]* (µs|ms)$/.test({figure(title)})")
+            assert 0 < page_of(unpd)["totals"][name] < 1
         load.more(100)
         load.stop().assert_clean(at_least=100)
+    assert browser.evaluate(cell("daytime", REFUSED)) == "0"
+    with clients.connect(unpd.address("daytime"), source="127.0.0.2") as sock:
+        assert clients.read_all(sock) == b""
+    browser.wait(f"{cell('daytime', REFUSED)} === '1'")
     victim = unpd.workers()[0]
     os.kill(victim, SIGKILL)
     until(lambda: len({*unpd.workers()} - {victim}) == 2, 20, "another worker")
@@ -94,17 +113,37 @@ def test_the_page_lives(unpd: Unpd, browser: Browser) -> None:
     for pid in unpd.workers():
         browser.wait(f"{children}.includes('{pid}')")
     browser.wait("document.getElementById('events').innerText.includes('worker.died')")
-    began = samples(unpd)[0]
+    began, (left, peak) = page_of(unpd)["history"]["at_s"][0], browser.evaluate(DRAWN)
     reload(unpd, every_pool=True)
     browser.wait(r"/generation\s+2\b/.test(document.querySelector('header').innerText)")
     browser.wait("document.getElementById('events').innerText.includes('reload.succeeded')")
-    assert samples(unpd)[0] == began, "the history was lost"
+    assert page_of(unpd)["history"]["at_s"][0] == began, "the history was lost"
+    left_now, peak_now = browser.evaluate(DRAWN)
+    assert left_now <= left, "the beginning of the chart was lost"
+    assert peak_now == peak, "the peak of the chart was lost"
     assert f"pid {victim}: killed by SIGKILL" in unpd.get("/status.json").body.decode()
 
 
-def samples(unpd: Unpd) -> list[float]:
-    """The times of the samples of the history."""
-    found: list[float] = json.loads(unpd.get("/status.json").body)["history"]["at_s"]
+def cell(service: str, column: int) -> str:
+    """The text of a cell in the table of services, as an expression."""
+    return (
+        "[...document.querySelectorAll('#services tbody tr')]"
+        f".find(row => row.cells[0].textContent.startsWith({service!r}))"
+        f".cells[{column}].textContent"
+    )
+
+
+def figure(title: str) -> str:
+    """The number beside the chart of this title, as an expression."""
+    return (
+        "[...document.querySelectorAll('.charts figure')]"
+        f".find(each => each.textContent.includes({title!r})).querySelector('b').textContent"
+    )
+
+
+def page_of(unpd: Unpd) -> dict[str, Any]:
+    """What /status.json says."""
+    found: dict[str, Any] = json.loads(unpd.get("/status.json").body)
     return found
 
 

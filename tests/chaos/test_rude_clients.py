@@ -21,6 +21,7 @@ from tests.support.counts import service_counts, wait_active, wait_ended
 from tests.support.daemon import Unpd
 from tests.support.faults import namespace, network, requires_namespaces
 from tests.support.launch import Launch
+from tests.support.operating import ask
 from tests.support.scale import many
 from tests.support.waiting import holds, until
 
@@ -194,6 +195,7 @@ def test_descriptors_that_a_client_passes_are_discarded(launch: Launch, tmp_path
 TO_THE_NETWORK = (
     ONE_WORKER + '[services.echo]\nlisten = ["tcp://10.99.0.1:0"]\nuser_timeout_s = 1\n'
 )
+PATIENT = TO_THE_NETWORK.replace("user_timeout_s = 1", "user_timeout_s = 30")
 
 
 @pytest.mark.slow
@@ -303,10 +305,7 @@ def deaf_client(launch: Launch, count: int = MIB) -> Iterator[Unpd]:
 def test_a_wire_that_is_mended_in_time_loses_nothing(launch: Launch) -> None:
     """A client whose wire was cut for less than user_timeout_s gets its answer."""
     with network() as net:
-        unpd = launch(
-            TO_THE_NETWORK.replace("user_timeout_s = 1", "user_timeout_s = 30"),
-            prefix=net.server.prefix,
-        )
+        unpd = launch(PATIENT, prefix=net.server.prefix)
         with net.server.entered():
             with net.client.entered():
                 sock = clients.connect(unpd.address("echo"))
@@ -319,3 +318,34 @@ def test_a_wire_that_is_mended_in_time_loses_nothing(launch: Launch) -> None:
                 net.mend()
                 assert clients.read_exactly(sock, 5) == b"hello"
             wait_ended(unpd, {"client_fin": 1})
+
+
+@pytest.mark.slow
+@requires_namespaces()
+def test_what_is_sent_again_is_counted(launch: Launch) -> None:
+    """A client that loses its address for a moment gets its answer afterwards. The list
+    of connections and the metrics have the segments that were sent again.
+    """
+    again = "unpd_retransmitted_segments_total"
+    with network() as net:
+        unpd = launch(PATIENT, prefix=net.server.prefix)
+        address = (f"{net.client_host}/24", "dev", "wire")
+        with net.server.entered():
+            with net.client.entered():
+                sock = clients.connect(unpd.address("echo"))
+            with sock:
+                with procs.stopped(unpd.workers()):
+                    sock.sendall(b"hello")
+                    until_received(unpd.port("echo"), 5)
+                    net.client.ip("address", "del", *address)
+
+                def sent_again() -> int:
+                    (found,) = ask(unpd.control, verb="connections", service="echo")["connections"]
+                    return int(found["retransmits"])
+
+                until(sent_again, 10.0, "the answer to be sent again")
+                net.client.ip("address", "add", *address)
+                assert clients.read_exactly(sock, 5) == b"hello"
+                assert unpd.metric(again, service="echo") == 0, "counted at the end"
+            wait_ended(unpd, {"client_fin": 1})
+            until(lambda: unpd.metric(again, service="echo"), 10.0, "the segments on the page")

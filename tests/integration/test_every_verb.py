@@ -3,7 +3,9 @@
 import contextlib
 import json
 import os
+import socket
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from signal import SIGCONT, SIGSTOP, SIGTERM
@@ -11,11 +13,13 @@ from typing import Any
 
 import pytest
 
+from tests.support.clients import connect, read_exactly
 from tests.support.daemon import Unpd
 from tests.support.held import HeldService
 from tests.support.launch import Launch
 from tests.support.operating import read_answer, reconfigure, send_request, status
 from tests.support.waiting import until
+from unpd.control.life_verbs import CONDITIONS
 from unpd.control.verbs import VERBS
 from unpd.master.rounds import ANSWER_S
 
@@ -28,7 +32,6 @@ workers = 1
 listen = ["tcp://127.0.0.1:0"]
 """
 VALUES = {
-    "condition": "reloaded",
     "level": "info",
     "network": "192.0.2.7",
     "peer": "192.0.2.7",
@@ -39,9 +42,10 @@ VALUES = {
 STOPPING = "the daemon is stopping"
 NEEDS_CLIENTS = f"{STOPPING}, and takes no new clients"
 NEEDS_PROGRAM = '"echo" is no service of type exec, and has no program'
-NEEDS_SELECTION = "name what to end, by --service, --peer or --older; --all ends every connection"
 BUSY = "the daemon is proving: ask again when it is running"
 DENIAL = {"denial": {"network": "192.0.2.7", "reason": ""}}
+HELD = {"held": True, "why": None, "stopping": False}
+NOT_HELD = {"held": False, "why": STOPPING, "stopping": True}
 EXPLAINED = {"service": "echo", "peer": "192.0.2.7", "outcome": "admitted"}
 
 Outcome = dict[str, Any] | str
@@ -52,14 +56,13 @@ refusal.
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What a verb gets, and what comes of it during a reload and during a stop.
-    ``more``: arguments besides the operands; ``at_stop``: those of a stop alone.
+    """What comes of a verb during a reload and during a stop. ``more``: arguments
+    besides the operands.
     """
 
     during_reload: Outcome
     during_stop: Outcome
     more: dict[str, Any] = field(default_factory=dict)
-    at_stop: dict[str, Any] = field(default_factory=dict)
 
 
 ROWS = {
@@ -74,18 +77,19 @@ ROWS = {
     "workers": Row({"children": list}, {"children": list}),
     "listeners": Row({"listeners": list}, {"listeners": []}),
     "events": Row({"events": list, "missed": 0}, {"events": list, "missed": 0}),
-    "wait": Row(
+    "wait ready": Row(HELD, NOT_HELD, {"timeout": "0"}),
+    "wait reloaded": Row(
         {"held": False, "why": "a reload is under way", "stopping": False},
-        {"held": False, "why": STOPPING, "stopping": True},
+        NOT_HELD,
         {"timeout": "0"},
     ),
+    "wait drained": Row(HELD, NOT_HELD, {"timeout": "0"}),
     "deny": Row(DENIAL | {"replaced": False}, DENIAL | {"replaced": False}),
     "undeny": Row(DENIAL, DENIAL),
     "denied": Row({"denials": [], "next": None}, {"denials": [], "next": None}),
     "explain": Row(EXPLAINED, EXPLAINED),
-    "connections": Row({"connections": [], "silent": None}, {"connections": [], "silent": str}),
-    # A selection would wait for the new process, which does not answer either.
-    "kick": Row(NEEDS_SELECTION, {"kicked": 0, "silent": 1}, at_stop={"all": True}),
+    "connections": Row({"connections": list, "silent": None}, {"connections": [], "silent": str}),
+    "kick": Row({"kicked": 1, "silent": 1}, {"kicked": 0, "silent": 1}, {"all": True}),
     "pause": Row({"halted": "paused", "was": None}, NEEDS_CLIENTS),
     "resume": Row({"halted": None, "was": "paused"}, NEEDS_CLIENTS),
     "drain": Row({"halted": "draining", "was": None}, NEEDS_CLIENTS),
@@ -93,17 +97,21 @@ ROWS = {
     "scale": Row(BUSY, STOPPING),
     "try": Row(NEEDS_PROGRAM, NEEDS_PROGRAM),
 }
+"""By the verb; that of ``wait`` is followed by the condition."""
+AT_ONCE = [name for name in ROWS if name not in ("kick", "stop")]
 
 
 def told(unpd: Unpd, name: str, *, stopping: bool = False) -> None:
     """Ask, and see that the answer of the table is there in time."""
-    row, operands = ROWS[name], VERBS[name].arguments
+    row, (verb, _, condition) = ROWS[name], name.partition(" ")
+    values = VALUES | {"condition": condition}
     arguments = {
-        each.name: VALUES[each.name] for each in operands if each.operand and not each.optional
+        each.name: values[each.name]
+        for each in VERBS[verb].arguments
+        if each.operand and not each.optional
     }
-    arguments |= row.more | (row.at_stop if stopping else {})
     began = time.monotonic()
-    with contextlib.closing(send_request(unpd.control, verb=name, **arguments)) as sock:
+    with contextlib.closing(send_request(unpd.control, verb=verb, **arguments, **row.more)) as sock:
         answer = read_answer(sock)
     assert time.monotonic() - began < ANSWER_S + 10.0, name
     wanted = row.during_stop if stopping else row.during_reload
@@ -125,24 +133,47 @@ def agrees(value: Any, wanted: Any) -> bool:
     return bool(value == wanted)
 
 
+@contextlib.contextmanager
+def a_client(unpd: Unpd) -> Iterator[socket.socket]:
+    """Have one open connection, which a worker serves."""
+    with connect(unpd.address("echo")) as sock:
+        sock.sendall(b"x")
+        assert read_exactly(sock, 1) == b"x"
+        yield sock
+
+
 def test_the_table_has_every_verb() -> None:
-    """And no other."""
-    assert tuple(ROWS) == tuple(VERBS)
+    """And no other, and every condition of ``wait``."""
+    assert tuple(dict.fromkeys(name.split()[0] for name in ROWS)) == tuple(VERBS)
+    assert [name.split()[1] for name in ROWS if name.startswith("wait ")] == list(CONDITIONS)
 
 
-def test_every_verb_during_a_reload(launch: Launch, public: Path) -> None:
+@pytest.mark.parametrize(
+    "names",
+    [
+        pytest.param(AT_ONCE, id="at once"),
+        # It waits for the new process, which does not answer.
+        pytest.param(["kick"], id="kick", marks=pytest.mark.slow),
+    ],
+)
+def test_every_verb_during_a_reload(launch: Launch, public: Path, names: Iterable[str]) -> None:
     """Which lasts, because a new process does not become ready. Afterwards it is as it
     would have been.
     """
     held = HeldService(public)
     unpd = launch(CONFIG)
     reconfigure(unpd, CONFIG + held.text)
-    with contextlib.closing(send_request(unpd.control, verb="reload")) as reloading:
+    with (
+        a_client(unpd) as client,
+        contextlib.closing(send_request(unpd.control, verb="reload")) as reloading,
+    ):
         until(lambda: status(unpd)["phase"] == "proving", 10.0, "the proof of the new processes")
-        for name in ROWS:
-            if name != "stop":
-                told(unpd, name)
+        for name in names:
+            told(unpd, name)
         assert status(unpd)["phase"] == "proving"
+        if "kick" in names:
+            with pytest.raises(ConnectionResetError):
+                client.recv(1)
         held.let_go()
         answer = read_answer(reloading)
     assert answer["ok"], json.dumps(answer)
@@ -157,14 +188,15 @@ def test_every_verb_during_a_stop(launch: Launch) -> None:
     """
     unpd = launch(CONFIG)
     (worker,) = unpd.workers()
-    os.kill(worker, SIGSTOP)
-    try:
-        unpd.signal(SIGTERM)
-        unpd.wait_event("master.stopping")
-        with contextlib.closing(send_request(unpd.control, verb="events", follow=True)) as sock:
-            assert read_answer(sock)["more"] is True
-        for name in ROWS:
-            told(unpd, name, stopping=True)
-    finally:
-        os.kill(worker, SIGCONT)
+    with a_client(unpd):
+        os.kill(worker, SIGSTOP)
+        try:
+            unpd.signal(SIGTERM)
+            unpd.wait_event("master.stopping")
+            with contextlib.closing(send_request(unpd.control, verb="events", follow=True)) as sock:
+                assert read_answer(sock)["more"] is True
+            for name in ROWS:
+                told(unpd, name, stopping=True)
+        finally:
+            os.kill(worker, SIGCONT)
     assert unpd.wait_exit() == 0

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import clients, faults, procs
+from tests.support import clients, faults, loads, procs
 from tests.support.daemon import Unpd
 from tests.support.exporter import parse_text
 from tests.support.fork_server import ForkServer
@@ -19,7 +19,8 @@ from tests.support.golden_metrics import METRICS
 from tests.support.launch import Launch
 from tests.support.observed import total
 from tests.support.operating import reload
-from tests.support.waiting import until
+from tests.support.scale import first
+from tests.support.waiting import pause, until
 from unpd.board import memory
 from unpd.metrics.catalog import programs
 from unpd.names import ChildKind, EndCause, ReapReason, ReloadResult
@@ -29,7 +30,7 @@ ECHO = """
 listen = ["tcp://127.0.0.1:0"]
 max_connections = 1000
 """
-STRANGERS = 1000
+STRANGERS = (1_000, 100_000)
 """How many addresses there are that no series may be made for."""
 
 
@@ -165,6 +166,41 @@ def test_the_peak_of_a_service_stays_for_a_minute(launch: Launch) -> None:
     assert unpd.metric("unpd_connections_peak", service="echo") == 9
 
 
+@pytest.mark.slow
+def test_a_busy_worker_is_seen(launch: Launch) -> None:
+    """The worker's share of busy time goes up under load and down behind it, a turn
+    that the worker was long in is in the histogram, and the oldest connection grows
+    older until it ends.
+    """
+    unpd = launch("[pools.default]\nworkers = 1\n" + ECHO)
+    age, busy = "unpd_oldest_connection_seconds", "unpd_worker_busy_ratio"
+
+    def long_turns() -> float:
+        found, lag = unpd.metrics(), "unpd_loop_lag_seconds"
+        return total(found, f"{lag}_count", kind="worker") - total(
+            found, f"{lag}_bucket", kind="worker", le="0.1"
+        )
+
+    def is_long_in_a_turn() -> bool:
+        with procs.stopped(unpd.workers()):
+            pause(0.3)
+        return long_turns() > before
+
+    assert unpd.metric(age, service="echo") == 0
+    until(lambda: unpd.metric(busy, pool="default") < 0.1, 20.0, "an idle worker")
+    with clients.idle(unpd.address("echo"), 1):
+        for older_s in 1.0, 3.0:
+            until(lambda than=older_s: unpd.metric(age, service="echo") > than, 20.0, "an age")  # type: ignore[misc]
+        with loads.running(unpd.address("echo"), concurrency=8) as load:
+            until(lambda: unpd.metric(busy, pool="default") > 0.3, 30.0, "a busy worker")
+            before = long_turns()
+            until(is_long_in_a_turn, 30.0, "a long turn")
+            load.stop()
+        assert unpd.metric(age, service="echo") > 3.0
+    unpd.metric_becomes(0, age, service="echo")
+    until(lambda: unpd.metric(busy, pool="default") < 0.1, 30.0, "a worker that is idle again")
+
+
 def test_reaping_is_measured(launch: Launch) -> None:
     """Children that are not killed fill the histogram of the delay between last act and
     reaping, and no zombie stays.
@@ -289,7 +325,8 @@ def test_many_scrapes_cost_little(unpd: Unpd) -> None:
     assert cost_s("/metrics") < 2.5 * page_s + 0.05
 
 
-def test_strangers_make_no_series(launch: Launch) -> None:
+@pytest.mark.parametrize("strangers", first(1, STRANGERS))
+def test_strangers_make_no_series(launch: Launch, strangers: int) -> None:
     """No client changes the number of series, whatever its address, its method or its
     path.
     """
@@ -299,9 +336,9 @@ def test_strangers_make_no_series(launch: Launch) -> None:
         return len(unpd.metrics())
 
     before = series()
-    address, first = unpd.address("echo"), int(ip_address("127.0.3.0"))
-    for number in range(STRANGERS):
-        with clients.connect(address, source=str(ip_address(first + number))) as sock:
+    address, lowest = unpd.address("echo"), int(ip_address("127.0.3.0"))
+    for number in range(strangers):
+        with clients.connect(address, source=str(ip_address(lowest + number))) as sock:
             sock.sendall(b"x")
             if number % 2:
                 clients.reset(sock)
@@ -309,7 +346,7 @@ def test_strangers_make_no_series(launch: Launch) -> None:
         with clients.connect(unpd.address("metrics")) as sock:
             sock.sendall(f"{method} /{method} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
             clients.read_all(sock)
-    unpd.metric_becomes(STRANGERS, "unpd_connections_ended_total", service="echo")
+    unpd.metric_becomes(strangers, "unpd_connections_ended_total", service="echo")
     assert series() == before
 
 

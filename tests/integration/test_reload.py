@@ -363,11 +363,17 @@ def test_ttin_and_ttou_change_the_default_pool(launch: Launch) -> None:
 
 def test_the_metrics_can_move(launch: Launch) -> None:
     """A reload moves the exporter to another address without losing a count, closes the
-    old address, and can switch the exporter off.
+    old address, and can switch the exporter off. It is refused if another program has
+    the address, and the exporter stays where it was.
     """
     unpd = launch(ECHO)
     old = unpd.port("metrics")
     assert clients.converse(unpd.address("echo"), b"counted") == b"counted"
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = f"tcp://127.0.0.1:{other.getsockname()[1]}"
+        reason = refused_reload(unpd, f'[metrics]\nlisten = "{taken}"\n' + ECHO)
+        assert f"the metrics exporter cannot listen on {taken}: the address is in use" in reason
+        assert unpd.metric("unpd_connections_accepted_total", service="echo") == 1
     new = free_port()
     assert reload(unpd, f'[metrics]\nlisten = "tcp://127.0.0.1:{new}"\n' + ECHO) == 2
     assert unpd.port("metrics", -1) == new
