@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.benchmarks.build import OUT
-from tests.benchmarks.configs import balancer_config
+from tests.benchmarks.configs import Place, balancer_config
 from tests.benchmarks.daemon import Daemon, running_daemon
 from tests.benchmarks.figures import Faulty
 from tests.benchmarks.generator import generator
@@ -45,7 +45,7 @@ def measure(load: Path) -> dict[str, float]:
     with contextlib.ExitStack() as stack:
         daemons = [stack.enter_context(_serving(BEHIND)) for _ in INSTANCES]
         for count in INSTANCES:
-            with _balancer([daemon.place.echo for daemon in daemons[:count]]) as port:
+            with _balancer([daemon.place for daemon in daemons[:count]]) as port:
                 figures |= _rates(load, port, str(count))
     return figures
 
@@ -59,8 +59,8 @@ def _serving(more: str) -> Iterator[Daemon]:
 
 
 @contextlib.contextmanager
-def _balancer(targets: Sequence[int]) -> Iterator[int]:
-    """Run HAProxy before the ports ``targets``; yield its own."""
+def _balancer(targets: Sequence[Place]) -> Iterator[int]:
+    """Run HAProxy before the unpd at ``targets``; yield its port."""
     with place() as where:
         config = where.directory / "haproxy.cfg"
         config.write_text(balancer_config(where, targets))

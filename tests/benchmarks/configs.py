@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from tests.support.manual import example
+
 _PRINTING = bytes(range(0x20, 0x7F))
 _LINE_CHARACTERS = 72
 PEERS = Path(__file__).parent / "peers"
@@ -186,23 +188,29 @@ defaults
 """
 
 
-def balancer_config(place: Place, targets: Sequence[int]) -> str:
-    """Return a configuration of HAProxy with one thread before several unpd, as unpd(8)
-    has it: it tells them the clients, and each client goes to the one with the fewest.
+def balancer_config(place: Place, targets: Sequence[Place]) -> str:
+    """Return a configuration of HAProxy with one thread before several unpd. The
+    defaults and the settings of the backend are those that unpd(8) prints: each unpd
+    learns the client and is checked, and a client goes to the one with the fewest.
     """
+    _, defaults, backend, _ = example("unpd.8", "global\n").split("\n\n")
+    settings, _, _ = backend.partition("    server ")
     servers = "".join(
-        f"    server unpd{number} 127.0.0.1:{target} send-proxy-v2\n"
+        f"    server unpd{number} 127.0.0.1:{target.echo} port {target.metrics}\n"
         for number, target in enumerate(targets, 1)
     )
     return f"""
 global
     nbthread 1
     maxconn 4000
-{_HAPROXY_DEFAULTS}
-listen balanced
+
+{defaults}
+
+{settings}{servers}
+frontend balanced
     bind 127.0.0.1:{place.own} backlog 4096
-    balance leastconn
-{servers}"""
+    default_backend unpd
+"""
 
 
 def xinetd_config(place: Place, program: Path) -> str:

@@ -1,5 +1,6 @@
 """The configuration files of the servers, and the lines that the generator expects."""
 
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -118,9 +119,13 @@ def test_the_lines_are_those_of_the_rfc() -> None:
     assert len(set(XINETD_LINES.split(b"\r\n"))) == 94
 
 
-def test_haproxy_tells_each_unpd_its_clients(tmp_path: Path) -> None:
-    """In the row with several of them."""
-    text = balancer_config(place(Service.ECHO, tmp_path), [1001, 1002])
+def test_haproxy_treats_each_unpd_as_the_manual_does(tmp_path: Path) -> None:
+    """In the row with several of them: only the addresses are others."""
+    targets = [replace(place(Service.ECHO, tmp_path), echo=1001, metrics=2001)] * 2
+    text = balancer_config(place(Service.ECHO, tmp_path), targets)
     assert f"bind 127.0.0.1:{OWN} " in text
-    for number, target in ((1, 1001), (2, 1002)):
-        assert f"server unpd{number} 127.0.0.1:{target} send-proxy-v2\n" in text
+    for number in (1, 2):
+        assert f"    server unpd{number} 127.0.0.1:1001 port 2001\n" in text
+    for setting in ("leastconn", "httpchk", "check port", "send-proxy-v2", "tcp-ut", "redispatch"):
+        assert setting in text
+    assert "10.0.0." not in text
