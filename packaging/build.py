@@ -41,6 +41,8 @@ from from_pip import (
 PYTHONS = {"deb": ("3.11", "3.12", "3.13", "3.14"), "rpm": ("3.12",)}
 """The versions of CPython whose compiled libraries each package carries."""
 INTERPRETERS = {"deb": "/usr/bin/python3", "rpm": "/usr/bin/python3.12"}
+COMPONENTS = "unpd.cdx.json"
+"""The file with the list of components (SBOM)."""
 SHELLS = {"bash": "unpd.bash", "zsh": "_unpd", "fish": "unpd.fish"}
 EXECUTABLE = {"made/unpd", "packaging/deb/rtupdate"}
 
@@ -156,51 +158,54 @@ def lay_out_made(made: Path, packager: str, version: str, epoch_s: int) -> None:
     """Make the files that come from other files: the launcher, the completions, the
     compressed manual pages, the list of components, the changelogs.
     """
-    (made / "unpd").write_text(launcher(packager))
+    (made / "unpd").write_text(launcher(INTERPRETERS[packager], PYTHONS[packager]))
     for page in sorted((HERE / "man").iterdir()):
         (made / f"{page.name}.gz").write_bytes(gzipped(page.read_bytes()))
     (made / "NEWS.gz").write_bytes(gzipped((ROOT / "CHANGELOG.md").read_bytes()))
+    for shell, name in SHELLS.items():
+        (made / name).write_bytes(printed_by("completions.py", shell))
+    (made / COMPONENTS).write_bytes(list_components(version, epoch_s, PYTHONS[packager]))
+    maintainer = described("maintainer")
+    note = "See the project's own list of changes, which is beside this one."
+    (made / "changelog.yaml").write_text(
+        f"- semver: {version}-1\n  date: {utc(epoch_s)}\n  packager: {maintainer}\n  changes:\n  "
+        f"  - note: {note}\n"
+    )
+    stanza = (
+        f"unpd ({version}) stable; urgency=medium\n\n  * {note}\n\n -- {maintainer} "
+        f" {format_datetime(datetime.fromtimestamp(epoch_s, UTC))}\n"
+    )
+    (made / "changelog.gz").write_bytes(gzipped(stanza.encode()))
+
+
+def list_components(version: str, epoch_s: int, pythons: Sequence[str]) -> bytes:
+    """The list of the components (SBOM) of :func:`lay_out_library`."""
+    return printed_by("sbom.py", version, str(epoch_s), str(wheels(pythons)))
+
+
+def printed_by(script: str, *arguments: str) -> bytes:
+    """What a script beside this one prints. It has the tools of the build."""
     environment = {
         **os.environ,
         "PYTHONPATH": f"{tools()}:{ROOT}",
         "PYTHONDONTWRITEBYTECODE": "1",
         "COLUMNS": "80",
     }
-    scripts: dict[str, tuple[str, ...]] = {
-        name: ("completions.py", shell) for shell, name in SHELLS.items()
-    }
-    scripts["unpd.cdx.json"] = ("sbom.py", version, str(epoch_s), str(wheels(PYTHONS[packager])))
-    for name, (script, *arguments) in scripts.items():
-        printed = subprocess.run(
-            [sys.executable, str(HERE / script), *arguments],
-            env=environment,
-            check=True,
-            capture_output=True,
-        ).stdout
-        (made / name).write_bytes(printed)
-    note = "See the project's own list of changes, which is beside this one."
-    (made / "changelog.yaml").write_text(
-        f"- semver: {version}-1\n  date: {utc(epoch_s)}\n  packager: {maintainer()}\n  changes:\n  "
-        f"  - note: {note}\n"
-    )
-    stanza = (
-        f"unpd ({version}) stable; urgency=medium\n\n  * {note}\n\n -- {maintainer()} "
-        f" {format_datetime(datetime.fromtimestamp(epoch_s, UTC))}\n"
-    )
-    (made / "changelog.gz").write_bytes(gzipped(stanza.encode()))
+    command = [sys.executable, str(HERE / script), *arguments]
+    return subprocess.run(command, env=environment, check=True, capture_output=True).stdout
 
 
-def launcher(packager: str) -> str:
-    """The launcher with the interpreter and the versions of CPython of a package."""
-    text = (HERE / "launcher").read_text().replace(INTERPRETERS["deb"], INTERPRETERS[packager], 1)
-    return re.sub(r"^FITTING = .*$", f"FITTING = {PYTHONS[packager]!r}", text, flags=re.MULTILINE)
+def launcher(interpreter: str, pythons: Sequence[str]) -> str:
+    """The launcher with its interpreter, and the versions of CPython that fit."""
+    text = (HERE / "launcher").read_text().replace(INTERPRETERS["deb"], interpreter, 1)
+    return re.sub(r"^FITTING = .*$", f"FITTING = {tuple(pythons)!r}", text, flags=re.MULTILINE)
 
 
-def maintainer() -> str:
-    """The maintainer that nfpm.yaml names."""
-    found = re.search(r"^maintainer: (.+)$", (HERE / "nfpm.yaml").read_text(), re.MULTILINE)
+def described(key: str) -> str:
+    """The value of a key of nfpm.yaml, which is one line there."""
+    found = re.search(rf"^{key}: (.+)$", (HERE / "nfpm.yaml").read_text(), re.MULTILINE)
     if not found:
-        raise SystemExit("packaging/nfpm.yaml names no maintainer")
+        raise SystemExit(f"packaging/nfpm.yaml names no {key}")
     return found.group(1)
 
 

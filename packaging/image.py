@@ -1,11 +1,11 @@
 """Builds the container image of this source tree, as root: ``python packaging/image.py
-[--sources FILE] [--output DIRECTORY]``.
+[--sources FILE] [--output DIRECTORY] [--source-url URL]``.
 
 Owns the layout of the root file system: which files of Debian it holds, and where unpd
-lies. build.py beside this module lays out unpd and its libraries, as for a package;
-image/Containerfile has what a container engine has to know. The Makefile and the tests
-of the image run this program; it runs mmdebstrap, chroot, buildah and git. It ends with
-a trace if one of them fails.
+lies. build.py beside this module lays out unpd and its libraries, as for a package, and
+lists these; image/Containerfile has what a container engine has to know. The Makefile
+and the tests of the image run this program; it runs mmdebstrap, chroot, buildah and
+git. It ends with a trace if one of them fails.
 
 The image holds no shell and no package manager. mmdebstrap makes a whole Debian, of
 which the image takes the files that :data:`KEPT` names, out of the packages that
@@ -29,11 +29,23 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from build import lay_out_library, project_version, source_date_epoch_s, utc
+from build import (
+    COMPONENTS,
+    INTERPRETERS,
+    described,
+    launcher,
+    lay_out_library,
+    list_components,
+    project_version,
+    source_date_epoch_s,
+    utc,
+)
 from from_pip import CACHE, HERE, ROOT
 
 RECIPE = HERE / "image"
 SUITE = "bookworm"
+PYTHONS = ("3.11",)
+"""The version of CPython in the image, for which it has compiled libraries."""
 PACKAGES = (
     "base-files",
     "gcc-12-base",
@@ -87,6 +99,12 @@ def main() -> None:
     parser.add_argument(
         "--output", type=Path, default=ROOT / "dist", help="the directory for the archives"
     )
+    parser.add_argument(
+        "--source-url",
+        default="",
+        metavar="URL",
+        help="where your copy of this source tree can be had, for a label of the image",
+    )
     args = parser.parse_args()
     if os.geteuid() != 0:
         raise SystemExit("mmdebstrap, chroot and buildah need root: run this as root")
@@ -97,12 +115,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="image-", dir=CACHE) as directory:
         stage = Path(directory)
         debootstrap(stage / "debian", args.sources.read_text())
-        lay_out(stage / "root", stage / "debian", stage / "unpd", version)
+        lay_out(stage / "root", stage / "debian", stage / "unpd", version, epoch_s)
         compile_modules(stage / "root")
         (stage / "context").mkdir()
         write_tar(stage / "context/root.tar", stage / "root", epoch_s)
         buildah = Buildah(stage / "storage", f"localhost/unpd:{version}")
-        buildah.build(stage / "context", version, epoch_s)
+        buildah.build(stage / "context", version, epoch_s, args.source_url)
         for path in write_archives(stage, buildah, version, epoch_s):
             print(put(path, args.output))
         print(digest_of(stage / "oci"))
@@ -118,7 +136,7 @@ def debootstrap(system: Path, sources: str) -> None:
     subprocess.run(command, input=sources.encode(), check=True)
 
 
-def lay_out(root: Path, system: Path, stage: Path, version: str) -> None:
+def lay_out(root: Path, system: Path, stage: Path, version: str, epoch_s: int) -> None:
     """Fill ``root`` with the files of the image, but the bytecode. ``stage`` is for
     what build.py makes.
     """
@@ -131,11 +149,14 @@ def lay_out(root: Path, system: Path, stage: Path, version: str) -> None:
         take_files(root, system, package)
     take_records(root, system)
     (stage / "made").mkdir(parents=True)
-    lay_out_library(stage / "lib", version, ("3.11",))
+    lay_out_library(stage / "lib", version, PYTHONS)
     shutil.copytree(stage / "lib", root / "usr/lib/unpd")
-    shutil.copy(HERE / "launcher", root / "usr/bin/unpd")
-    (root / "usr/share/doc/unpd").mkdir()
-    shutil.copy(HERE / "copyright", root / "usr/share/doc/unpd")
+    (root / "usr/bin/unpd").write_text(launcher(INTERPRETERS["deb"], PYTHONS))
+    (root / "usr/bin/unpd").chmod(0o755)
+    documents = root / "usr/share/doc/unpd"
+    documents.mkdir()
+    shutil.copy(HERE / "copyright", documents)
+    (documents / COMPONENTS).write_bytes(list_components(version, epoch_s, PYTHONS))
     shutil.copytree(RECIPE / "etc", root / "etc", dirs_exist_ok=True)
 
 
@@ -181,14 +202,20 @@ class Buildah:
         self._command += ["--storage-driver", "vfs"]
         self._name = name
 
-    def build(self, context: Path, version: str, epoch_s: int) -> None:
+    def build(self, context: Path, version: str, epoch_s: int, source: str) -> None:
         """Make the image of the directory ``context``, which holds root.tar."""
-        values = {"VERSION": version, "REVISION": revision(), "CREATED": utc(epoch_s)}
+        values = {
+            "VERSION": version,
+            "REVISION": revision(),
+            "CREATED": utc(epoch_s),
+            "LICENSES": described("license"),
+        }
         arguments = [word for pair in values.items() for word in ("--build-arg", "=".join(pair))]
         # Only the format of Docker has a place for the health check.
         form = ["--format", "docker", "--timestamp", str(epoch_s), "--identity-label=false"]
+        label = [f"--label=org.opencontainers.image.source={source}"] if source else []
         recipe = ["--file", str(RECIPE / "Containerfile"), "--tag", self._name, str(context)]
-        self._run("build", "--quiet", "--layers=false", *form, *arguments, *recipe)
+        self._run("build", "--quiet", "--layers=false", *form, *arguments, *label, *recipe)
 
     def push(self, destination: str) -> None:
         """Copy the image to ``destination`` (containers-transports(5))."""

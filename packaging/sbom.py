@@ -1,8 +1,8 @@
-"""Prints the list of the components that a package carries (SBOM), in CycloneDX:
-``sbom.py VERSION SECONDS WHEELS``.
+"""Prints the list of the components that a package or the image carries (SBOM), in
+CycloneDX: ``sbom.py VERSION SECONDS WHEELS``.
 
 build.py runs this program, with the version of unpd, the time of the build since 1970,
-and the directory of the wheels whose content the package carries. A component is one
+and the directory of the wheels whose content is carried. A component is one
 library, with its licence as its wheels state it. Below it is a file for each of its
 wheels, with the hash: there is one for each version of Python where it has compiled
 modules. The same arguments give the same bytes. Errors: SystemExit if a wheel states no

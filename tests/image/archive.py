@@ -4,7 +4,7 @@ import io
 import json
 import tarfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,19 @@ from unpd import __version__
 @dataclass(frozen=True, slots=True)
 class Image:
     """An image. ``config``: what the container engine reads. ``files``: the entries of
-    its only layer, by name. ``layer``: the name by content of that layer.
+    its only layer, by name. ``layer``: the name by content of that layer, and ``data``
+    its bytes.
     """
 
     config: Mapping[str, Any]
     files: Mapping[str, tarfile.TarInfo]
     layer: str
+    data: bytes = field(repr=False)
+
+    def content(self, name: str) -> bytes:
+        """The content of a file."""
+        with tarfile.open(fileobj=io.BytesIO(self.data)) as archive:
+            return _content(archive, self.files[name].name)
 
 
 def built(form: str) -> Path:
@@ -63,4 +70,4 @@ def _image(config: Mapping[str, Any], layer: bytes) -> Image:
     with tarfile.open(fileobj=io.BytesIO(layer)) as archive:
         files = {entry.name.strip("/").removeprefix("./"): entry for entry in archive}
     (name,) = config["rootfs"]["diff_ids"]
-    return Image(config, files, name)
+    return Image(config, files, name, layer)

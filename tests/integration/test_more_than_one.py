@@ -4,6 +4,7 @@ instance alone, unless something before them counts.
 """
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from signal import SIGKILL, SIGTERM
@@ -16,6 +17,8 @@ from tests.support.balanced import (
     FAMILIES,
     HOSTS,
     IPV4,
+    IPV6,
+    LAME_DUCK,
     PAGE,
     PATIENCE_S,
     PORT,
@@ -47,6 +50,10 @@ def needs_machines(test: Callable[..., None]) -> Callable[..., None]:
 RATE, CONCURRENCY = 150, 16
 LIMIT = 100
 """The manual's connections of a source."""
+OPENED = 200
+"""How many the manual lets a source open in 10 seconds."""
+FOR_ALL = example(PAGE, "    stick-table")
+"""The manual's lines for all instances together."""
 DRAIN, READY, DENY4, DENY6, SHOW = orders()
 each_family = pytest.mark.parametrize("family", FAMILIES, ids=["IPv4", "IPv6"])
 
@@ -86,7 +93,12 @@ def failures(load: RunningLoad) -> int:
 @needs_machines
 def test_nobody_is_refused_who_was_not_with_the_killed_one(launch: Launch, tmp_path: Path) -> None:
     """One machine is drained, one killed, one upgraded, under short and long
-    connections: only those with the killed one are lost.
+    connections: only those with the killed one are lost. A stop with the lame time of
+    the manual loses none.
+
+    The upgrade is a stop and a start of the same program. No test installs a package
+    between the two, as the manual does: test_lifecycle.py of the packaging tests
+    upgrades the deb on a booted system, under a daemon that runs and without HAProxy.
     """
     with (
         site(launch, tmp_path) as made,
@@ -98,6 +110,7 @@ def test_nobody_is_refused_who_was_not_with_the_killed_one(launch: Launch, tmp_p
             for name in HOSTS
         }
         assert all(of.values()), of
+        killed = [own_address(sock) for sock in of["two"]]
         load.more(RATE)
         drain_and_return(made, load, of["one"])
         assert failures(load) == 0
@@ -106,9 +119,11 @@ def test_nobody_is_refused_who_was_not_with_the_killed_one(launch: Launch, tmp_p
         assert lost <= CONCURRENCY
 
         upgrade(made, load, of["three"])
+        stop_and_return(made, load)
         assert failures(load) == lost
         result = load.stop()
         result.assert_clean(at_least=5 * RATE, allow=cut_off(CONCURRENCY))
+        assert made.balancer.machines_of([*killed, *result.lost]) == {"two"}
 
 
 def drain_and_return(made: Site, load: RunningLoad, socks: list[socket]) -> None:
@@ -146,9 +161,7 @@ def kill_and_return(made: Site, load: RunningLoad, of: dict[str, list[socket]]) 
     assert not any(speaks(sock) for sock in of["two"])
     end(of["two"])
     assert all(speaks(sock) for sock in of["three"])
-    made.start("two")
-    made.balancer.becomes("two", "UP")
-    until(lambda: made.started("two"), PATIENCE_S, "clients on the second machine")
+    come_back(made, "two")
     assert failures(load) == lost
     return lost
 
@@ -165,16 +178,34 @@ def upgrade(made: Site, load: RunningLoad, socks: list[socket]) -> None:
     taken = made.started("three")
     assert all(speaks(sock) for sock in socks)
     assert not unpd.log_events("master.stopping")
-    unpd.signal(SIGTERM)  # ends the lame time, which is long here
+    unpd.signal(SIGTERM)  # ends the lame time, which is long here (HELD_LAME)
     assert [clients.read_all(sock) for sock in socks] == [b""] * len(socks)
     end(socks)
     assert unpd.wait_exit() == 0
     assert made.started("three") == taken, "a client came after HAProxy had noticed"
     assert not unpd.log_events("worker.drain_timed_out")
-    made.start("three")
-    made.balancer.becomes("three", "UP")
-    until(lambda: made.started("three"), PATIENCE_S, "clients on the third machine")
+    come_back(made, "three")
     load.more(RATE)
+
+
+def stop_and_return(made: Site, load: RunningLoad) -> None:
+    """Stop the first machine's daemon, which ends its lame time itself, and start it
+    again.
+    """
+    unpd = made.unpds["one"]
+    unpd.signal(SIGTERM)
+    unpd.wait_event("master.lame", lame_duck_s=float(LAME_DUCK.rpartition("=")[2]))
+    assert unpd.wait_exit() == 0
+    assert not unpd.log_events("worker.drain_timed_out")
+    load.more(RATE)
+    come_back(made, "one")
+
+
+def come_back(made: Site, name: str) -> None:
+    """Start a machine's daemon again, and wait until it has clients."""
+    made.start(name)
+    made.balancer.becomes(name, "UP")
+    until(lambda: made.started(name), PATIENCE_S, f"clients on machine {name}")
 
 
 @needs_machines
@@ -212,7 +243,7 @@ def test_haproxy_limits_and_denies_for_all_instances(
     """Its table counts the connections of a source to all machines together, that of a
     /64 of IPv6 too, and what its list denies reaches none of them.
     """
-    with site(launch, tmp_path, example(PAGE, "    stick-table")) as made:
+    with site(launch, tmp_path, FOR_ALL) as made:
         with held(made, LIMIT, family.suspect):
             assert not made.serves(family.same_source)
             assert made.serves(family.client)
@@ -225,9 +256,31 @@ def test_haproxy_limits_and_denies_for_all_instances(
         until(
             lambda: made.serves(family.suspect), PATIENCE_S, "the places of connections that ended"
         )
-        made.balancer.perform(DENY4 if family is IPV4 else DENY6)
-        assert not made.serves(family.suspect)
-        assert made.serves(family.client)
+        with held(made, 1, family.suspect) as socks:
+            made.balancer.perform(DENY4 if family is IPV4 else DENY6)
+            assert not made.serves(family.suspect)
+            assert made.serves(family.client)
+            assert speaks(socks[0]), "a connection that was open has ended"
+
+
+@needs_machines
+def test_haproxy_limits_the_rate_and_denies_from_its_start(launch: Launch, tmp_path: Path) -> None:
+    """A source that opens many connections, one after the other, is refused once the
+    rate of the manual is over, and others are served. The networks in the list reach no
+    machine.
+    """
+    with site(launch, tmp_path, FOR_ALL, "192.0.2.0/24\n2001:db8:7::/48\n") as made:
+        for family in FAMILIES:
+            assert not made.serves(family.suspect)
+        tries = range(10 * OPENED)
+        opened = next((number for number in tries if not made.serves(IPV4.client)), 0)
+        assert opened >= OPENED
+        shown = made.balancer.perform(SHOW)
+        (row,) = (line for line in shown.splitlines() if f"{IPV4.client} " in line)
+        counts = dict(re.findall(r"(conn_\w+).*?=(\d+)", row))
+        assert int(counts["conn_rate"]) > OPENED
+        assert int(counts["conn_cur"]) < LIMIT
+        assert made.serves(IPV6.client)
 
 
 @needs_machines

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.kubernetes.cluster import OVERLAY, Cluster, metrics
-from tests.support import ROOT, clients, loads
+from tests.support import ROOT, clients, loads, procs
 from tests.support.manifests import PLACE, rendered
 from tests.support.observed import total
 from tests.support.waiting import until
@@ -16,6 +16,9 @@ from tests.support.waiting import until
 pytestmark = pytest.mark.kubernetes
 
 ECHO, DAYTIME = 7, 13
+UID = 65532
+FILTERED = "2"
+"""A process with a filter of system calls, in /proc/PID/status."""
 RATE = 200.0
 """Connections per second while the cluster changes. It is high enough that some are
 refused if lame_duck_s is 0.
@@ -44,11 +47,30 @@ def names(cluster: Cluster) -> set[str]:
 
 
 def test_three_pods_become_ready(cluster: Cluster) -> None:
-    """They run on both nodes, restricted as the manifests say, without a restart."""
+    """They run on both nodes, without a restart. Every process of unpd is restricted as
+    the manifests say.
+    """
     pods = cluster.ready_pods()
     assert len(pods) == 3
     assert {cluster.node_of(pod).name for pod in pods} == {"one", "two"}
     assert [restarts(pod) for pod in pods] == [0, 0, 0]
+    processes = [each for each in procs.all_processes() if each.title.startswith("unpd: ")]
+    masters = [each for each in processes if each.title.startswith("unpd: master")]
+    assert len(masters) == len(pods)
+    assert len(processes) > len(pods), "no worker is there"
+    for each in processes:
+        found = procs.credentials(each.pid)
+        assert (set(found.uids), set(found.gids)) == ({UID}, {UID}), each
+        assert not any(found.capabilities.values()), each
+        assert found.no_new_privileges, each
+        assert procs.status(each.pid)["Seccomp"] == FILTERED, each
+        assert "ro" in options_of_root(each.pid), each
+
+
+def options_of_root(pid: int) -> list[str]:
+    """The options of the mount that a process has for its root directory (proc(5))."""
+    mounts = [line.split() for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines()]
+    return [mount[5].split(",") for mount in mounts if mount[4] == "/"][-1]
 
 
 def test_each_pod_is_scraped(cluster: Cluster) -> None:

@@ -16,6 +16,7 @@ import sys
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,8 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 from tests.packaging.root import BOOKWORM, debian
-from tests.support import ROOT, faults, pythons
+from tests.support import ROOT, clients, faults, procs, pythons
+from tests.support.waiting import until
 from unpd import __version__
 
 pytestmark = pytest.mark.packaging
@@ -87,6 +89,7 @@ OWN = {
     ),
 }
 KINDS = tuple(OWN)
+READY_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,9 +385,10 @@ def test_another_python_is_refused_in_one_line(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_components_are_those_of_the_lock(unpacked: dict[str, Path], kind: str) -> None:
-    """The list of components (SBOM) is CycloneDX. It has every library of the lock with
-    its version and no other. Below it is each of its wheels, with one hash, which the
-    lock has: where a library is compiled, there is a wheel for each Python.
+    """The list of components (SBOM) is CycloneDX. It has every library that the package
+    carries, which are those of the lock, with its version, and no other. Below it is
+    each of its wheels, with one hash, which the lock has: where a library is compiled,
+    there is a wheel for each Python.
     """
     listed = json.loads((unpacked[kind] / COMPONENTS[1:]).read_text())
     assert (listed["bomFormat"], listed["specVersion"]) == ("CycloneDX", "1.6")
@@ -397,7 +401,12 @@ def test_the_components_are_those_of_the_lock(unpacked: dict[str, Path], kind: s
     }
     components = {f"{one['name']}=={one['version']}": one for one in listed["components"]}
     assert len(components) == len(listed["components"])
-    assert components.keys() == locked.keys()
+    carried = [
+        f"{re.sub(r'[-_.]+', '-', one.name).lower()}=={one.version}"
+        for one in distributions(path=[str(unpacked[kind] / LIBRARY[1:])])
+    ]
+    assert components.keys() == locked.keys() == set(carried)
+    assert len(components) == len(carried)
     compiled = {"pydantic-core", "setproctitle"}
     for pin, one in components.items():
         assert one["purl"] == f"pkg:pypi/{pin.replace('==', '@')}"
@@ -676,11 +685,13 @@ def repository(root: Path, tmp_path: Path) -> Repository:
 
 
 @faults.requires_root
-def test_the_life_of_the_rpm(packages: dict[str, Path], repository: Repository) -> None:
+def test_the_life_of_the_rpm(
+    packages: dict[str, Path], repository: Repository, tmp_path: Path
+) -> None:
     """The rpm is installed, upgraded and removed by dnf, which finds what the rpm
     needs by the names that RHEL has for it, and runs its scriptlets. The user exists,
-    the program runs on fresh bytecode, and a changed configuration stays; all else
-    goes.
+    the program runs on fresh bytecode and serves, and a changed configuration stays;
+    all else goes.
     """
     root = repository.root
     repository.dnf("install", "unpd")
@@ -696,6 +707,7 @@ def test_the_life_of_the_rpm(packages: dict[str, Path], repository: Repository) 
     assert output("chroot", root, "unpd", "--version") == f"unpd {__version__}\n"
     assert "# mine" in config.read_text()
     output("chroot", root, "unpd", "check")
+    assert_that_it_serves(root, tmp_path / "log")
     repository.dnf("remove", "unpd")
     assert not (root / LIBRARY[1:]).exists()
     assert [path.name for path in (root / "etc/unpd").iterdir()] == ["unpd.toml.rpmsave"]
@@ -704,6 +716,29 @@ def test_the_life_of_the_rpm(packages: dict[str, Path], repository: Repository) 
         "mark-restart-system-units",
         "remove-system-units",
     ]
+
+
+def assert_that_it_serves(root: Path, log: Path) -> None:
+    """Run the daemon of a root directory, as its package configures it, in a network of
+    its own. It serves echo and daytime, in processes that are not root, and ends when
+    asked.
+    """
+    with faults.namespace() as net, log.open("wb") as stderr:
+        command = [*net.prefix, "unshare", "--mount-proc", f"--root={root}", "unpd", "run"]
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=stderr)
+        try:
+            with net.entered():
+                until(lambda: not clients.refuses(7), READY_S, log.read_text)
+                assert clients.converse(("127.0.0.1", 7), b"hello") == b"hello"
+                assert clients.ask(("127.0.0.1", 13)).endswith(b"\n")
+            children = procs.children(process.pid)
+            assert children
+            assert all(0 not in procs.credentials(child.pid).uids for child in children)
+            process.terminate()
+            assert process.wait(READY_S) == 0, log.read_text()
+        finally:
+            process.kill()
+            process.wait()
 
 
 # the checkers of the distributions

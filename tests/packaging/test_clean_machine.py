@@ -3,7 +3,8 @@ Python: what a row says, word for word, leads from a clean Debian 12 to a servic
 tells the time.
 
 The machine has no network. So the wheels that an installer would download lie in it,
-and variables of the environment say so. pipx comes from Debian there, and uv from pip.
+and variables of the environment say so. pipx comes from Debian there, and uv as the
+README says.
 The wheels come from the package index that pip is configured for.
 """
 
@@ -96,7 +97,7 @@ def test_a_user_without_root(clean: Machine, way: str) -> None:
     alice = user(clean, "alice", OFFLINE)
     if way == "uv":
         as_root = root(clean, OFFLINE)
-        as_root.run("python3 -m venv /opt/uv && /opt/uv/bin/pip install uv", timeout_s=INSTALL_S)
-        as_root.run("ln --symbolic /opt/uv/bin/uv /usr/local/bin/uv")
+        for command in documented.commands_for_uv():
+            as_root.run(command, timeout_s=INSTALL_S)
     installed(alice, way, "/home/alice/.config/unpd/unpd.toml", 10013)
     assert alice.run("systemctl --user is-enabled unpd").stdout == "enabled\n"

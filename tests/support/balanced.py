@@ -1,7 +1,9 @@
 """Three unpd behind HAProxy, each in a network namespace with the addresses of the
-section MORE THAN ONE MACHINE of unpd(8), whose configurations run as they stand there.
+section MORE THAN ONE MACHINE of unpd(8), with the configurations that stand there.
 
-The tests of that section use it.
+Only these differ: each unpd logs connections, and so does HAProxy, whose files lie in
+the test's directory and which takes :data:`CLIENTS`; and the lame time of the third
+machine is long, for a test that says when it ends. The tests of that section use it.
 """
 
 import contextlib
@@ -10,7 +12,7 @@ import os
 import re
 import socket
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGINT
@@ -119,26 +121,35 @@ def _join(one: Namespace, other: Namespace, name: str) -> None:
 
 
 LAME_DUCK = "lame_duck_s = 4"
-"""The manual's line. A test of a busy machine needs more air."""
+"""The manual's line."""
+HELD_LAME = "three"
+"""The machine that stays lame until its test ends that, however busy we are."""
+LOGGED = "    log stdout format raw local0\n    log-format '%ci:%cp %s'\n"
+"""HAProxy writes the client and its machine when a connection has ended."""
 
 
 class Balancer:
     """A running HAProxy with the configuration of the manual, and ``more`` lines at its
-    end. AssertionError if HAProxy has a complaint about it.
+    end. ``denied``: what its list has from the start. AssertionError if HAProxy has a
+    complaint.
     """
 
-    def __init__(self, where: Namespace, directory: Path, more: str) -> None:
+    def __init__(self, where: Namespace, directory: Path, more: str, denied: str) -> None:
         self.control, self.denied = directory / "admin.sock", directory / "denied.lst"
-        self.denied.touch()
+        self.denied.write_text(denied)
+        self._log = directory / "haproxy.log"
         config = directory / "haproxy.cfg"
         text = changed(example(PAGE, "global"), {"maxconn 20000": f"maxconn {CLIENTS}"})
-        config.write_text(self.placed(text + more))
+        config.write_text(self.placed(text + LOGGED + more))
         command = [*where.prefix, find_tool("haproxy") or "haproxy", "-f", str(config)]
         checked = subprocess.run([*command, "-c"], capture_output=True, text=True, check=False)
         said = checked.stdout + checked.stderr
         assert checked.returncode == 0, said
         assert "[WARNING]" not in said, said
-        self._process = subprocess.Popen([*command, "-db"], stdin=subprocess.DEVNULL)
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [*command, "-db"], stdin=subprocess.DEVNULL, stdout=log
+            )
         until(self.control.exists, PATIENCE_S, "HAProxy")
 
     def placed(self, text: str) -> str:
@@ -172,6 +183,21 @@ class Balancer:
         rows = csv.DictReader(self.perform("show stat").lstrip("# ").splitlines())
         return {row["svname"]: row["status"] for row in rows}
 
+    def machines_of(self, peers: Collection[str]) -> set[str]:
+        """Wait until the connections of these clients have ended, and return the
+        machines that had them.
+        """
+
+        def logged() -> dict[str, str]:
+            return dict(re.findall(r"^(\S+) (\S+)\n", self._log.read_text(), re.MULTILINE))
+
+        until(
+            lambda: logged().keys() >= set(peers),
+            PATIENCE_S,
+            lambda: f"HAProxy to log {set(peers) - logged().keys()}",
+        )
+        return {name for peer, name in logged().items() if peer in peers}
+
     def end(self) -> None:
         """End it."""
         self._process.terminate()
@@ -194,7 +220,8 @@ class Site:
 
     def start(self, name: str) -> None:
         """Start unpd on a machine, and wait until it is ready."""
-        changes = {HOSTS["one"]: HOSTS[name], LAME_DUCK: "lame_duck_s = 600"}
+        lame = "lame_duck_s = 600" if name == HELD_LAME else LAME_DUCK
+        changes = {HOSTS["one"]: HOSTS[name], LAME_DUCK: lame}
         text = changed(example(PAGE, "[daemon]\nlame"), changes)
         self.unpds[name] = self._launch(text + CONNECTIONS, prefix=self.net.hosts[name].prefix)
 
@@ -234,13 +261,13 @@ def own_address(sock: socket.socket) -> str:
 
 
 @contextlib.contextmanager
-def site(launch: Launch, directory: Path, more: str = "") -> Iterator[Site]:
-    """Start three unpd, and HAProxy with ``more`` lines in its front end. The daemons
-    end after the test.
+def site(launch: Launch, directory: Path, more: str = "", denied: str = "") -> Iterator[Site]:
+    """Start three unpd, and HAProxy with ``more`` lines in its front end and the
+    networks ``denied`` in its list. The daemons end after the test.
     """
     with machines() as net, contextlib.ExitStack() as stack:
         made = Site(launch, net)
-        made.balancer = Balancer(net.balancer, directory, more)
+        made.balancer = Balancer(net.balancer, directory, more, denied)
         stack.callback(made.balancer.end)
         for name in HOSTS:
             made.balancer.becomes(name, "UP")

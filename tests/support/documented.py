@@ -46,6 +46,12 @@ def command_of_the_wheel() -> str:
     return " ".join(found[1].split())
 
 
+def commands_for_uv() -> list[str]:
+    """Return the commands with which root installs uv on Debian."""
+    text = _INSTALLATION.split("no package of uv", 1)[1].split("\n\n", 1)[0]
+    return [" ".join(command.split()) for command in _commands(text)]
+
+
 def _commands(cell: str) -> list[str]:
     return re.findall(r"`([^`]+)`", cell)
 

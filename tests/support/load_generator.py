@@ -136,6 +136,7 @@ class Load:
         self.by_age: deque[Attempt] = deque()
         self.stopping = False
         self.details: Counter[str] = Counter()
+        self.lost: list[str] = []
         self.latencies_us = array("Q")
         self.longest_gap_s = 0.0
         self.last_ok_at = 0.0
@@ -266,9 +267,13 @@ class Load:
     def _end(self, attempt: Attempt, outcome: str, detail: str) -> None:
         self.words[OUTCOMES_AT + OUTCOMES.index(outcome)] += 1
         del self.open[attempt.sock.fileno()]
-        attempt.sock.close()
         if outcome != "ok":
             self.details[f"{outcome}: {detail}"] += 1
+            if self.is_tcp:
+                host, port = attempt.sock.getsockname()[:2]
+                self.lost.append(f"{host}:{port}")
+        attempt.sock.close()
+        if outcome != "ok":
             return
         now = time.monotonic()
         self.latencies_us.append(int((now - attempt.started) * 1e6))
@@ -287,6 +292,7 @@ class Load:
             "longest_gap_s": self.longest_gap_s,
             "latency_s": quantile,
             "details": dict(self.details),
+            "lost": self.lost,
         }
         sys.stdout.write(json.dumps(summary) + "\n")
 

@@ -14,8 +14,8 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from tests.support import ROOT
@@ -30,7 +30,8 @@ STOP_SLACK_S = 10.0
 class LoadResult:
     """The result of a load. Durations are in seconds. ``latency_s`` holds p50, p99,
     p999 and max of the ok attempts, ``longest_gap_s`` the longest time between two ok
-    ones. ``details`` counts the failures by outcome and errno.
+    ones. ``details`` counts the failures by outcome and errno. ``lost`` has the own
+    addresses of the TCP attempts that were not ok, as a log has them.
     """
 
     attempts: int
@@ -39,6 +40,7 @@ class LoadResult:
     longest_gap_s: float
     latency_s: Mapping[str, float]
     details: Mapping[str, int]
+    lost: Sequence[str] = field(repr=False)
 
     def check_balance(self) -> None:
         """Assert that every attempt has exactly one outcome."""

@@ -1,8 +1,7 @@
 """The Pythons of this machine from 3.11 on: those on PATH, and those that pyenv built.
 
 Called by the packaging tests. ``python -m tests.support.pythons`` prints the path of
-the newest one that is of another version than the Python that runs it, for ``.ci/run``;
-nothing if there is none.
+the newest one that is of another version than the Python that runs it, for ``.ci/run``.
 """
 
 import os
@@ -57,15 +56,25 @@ def _asked(candidate: Path) -> tuple[str, Path]:
     return (version if fits else ""), Path(path)
 
 
+def _dotted(number: tuple[int, ...]) -> str:
+    return ".".join(map(str, number))
+
+
 def _number(version: str) -> tuple[int, ...]:
     return tuple(map(int, version.split(".")))
 
 
 def main() -> None:
-    """Print another Python than this one."""
+    """Print another Python than this one. SystemExit, with a sentence, if there is
+    none.
+    """
     others = [path for version, path in found().items() if version != running()]
-    if others:
-        print(others[-1].resolve())
+    if not others:
+        raise SystemExit(
+            f"The default tests have to run with a second Python, and {running()} is the only"
+            f" one from {_dotted(OLDEST)} to {_dotted(NEWEST)} on PATH or from pyenv."
+        )
+    print(others[-1].resolve())
 
 
 if __name__ == "__main__":

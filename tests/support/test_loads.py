@@ -16,7 +16,7 @@ from tests.support.load_generator import OUTCOMES, end_of_daytime, end_of_echo
 from tests.support.loads import LoadFailed, LoadResult
 
 BALANCED = LoadResult(
-    3, dict.fromkeys(OUTCOMES, 0) | {"ok": 2, "shed": 1}, 1.0, 0.0, {}, {"shed: FIN": 1}
+    3, dict.fromkeys(OUTCOMES, 0) | {"ok": 2, "shed": 1}, 1.0, 0.0, {}, {"shed: FIN": 1}, ["a:1"]
 )
 
 
@@ -44,11 +44,13 @@ def outcome_of(address: Address, *, attempts: int = 20, timeout_s: float = 5.0) 
 )
 def test_each_failure_has_its_outcome(mode: str, outcome: str) -> None:
     """Every attempt on a server that fails in one way ends in the outcome of that
-    failure.
+    failure. The result names the addresses of those that failed, and of no others.
     """
     with faulty.serving(mode) as address:
         result = outcome_of(address)
     assert result.outcomes[outcome] == result.attempts >= 20, f"{result}"
+    assert len(set(result.lost)) == sum(result.failed().values())
+    assert all(each.startswith("127.0.1.") and each[-2:] != ":0" for each in result.lost)
 
 
 def test_silence_is_a_timeout() -> None:

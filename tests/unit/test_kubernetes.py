@@ -442,16 +442,24 @@ def lets_in(policies: list[Manifest], address: str, port: int) -> bool:
     )
 
 
-def test_the_manuals_patch_keeps_a_network_out() -> None:
-    """The patch of unpd(8) denies it the services, and gives nobody the metrics. A
-    policy with the same rule beside ours would do neither.
+@faults.requires_tool("kubectl")
+def test_the_manuals_patch_keeps_a_network_out(tmp_path: Path) -> None:
+    """The patch of unpd(8), in a kustomization, makes a policy that Kubernetes accepts.
+    It denies the network the services, and gives nobody the metrics. A policy with the
+    same rule beside ours would do neither.
     """
-    policy = one(ALL, "NetworkPolicy")
-    (order,) = json.loads(example("unpd.8", '[\n  {\n    "op"'))
-    assert (order["op"], order["path"]) == ("add", "/spec/ingress/0/from")
-    patched, second = copy.deepcopy(policy), copy.deepcopy(policy)
-    patched["spec"]["ingress"][0]["from"] = order["value"]
-    second["spec"]["ingress"] = [{"from": order["value"]}]
+    shutil.copytree(PLACE, tmp_path / "kubernetes")
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "patch.json").write_text(example("unpd.8", '[\n  {\n    "op"'))
+    patch = {"path": "patch.json", "target": {"kind": "NetworkPolicy", "name": "unpd"}}
+    asked = {"resources": ["../kubernetes/base"], "patches": [patch]}
+    (mine / KUSTOMIZATION).write_text(yaml.safe_dump(asked))
+    policy, patched = one(ALL, "NetworkPolicy"), one(rendered(mine), "NetworkPolicy")
+    code, lines = validated(VERSIONS[0], [patched], tmp_path / "patched.yaml")
+    assert code == 0, lines
+    second = copy.deepcopy(policy)
+    second["spec"]["ingress"] = [{"from": patched["spec"]["ingress"][0]["from"]}]
     for port in (PORTS["echo"], PORTS["daytime"]):
         assert lets_in([policy], "192.0.2.7", port)
         assert not lets_in([patched], "192.0.2.7", port)
