@@ -173,7 +173,9 @@ def test_a_unix_peer_has_no_address(tmp_path: Path) -> None:
 
 
 def test_a_link_local_address_has_its_interface() -> None:
-    """By name if it exists, else by number. What is no address is unknown."""
+    """By name if it exists, else by number. What is of no known family is unknown, and
+    where there is no client there is none.
+    """
     begin = socket.AF_INET6.to_bytes(2, sys.byteorder) + (7).to_bytes(2, "big") + bytes(4)
     host = socket.inet_pton(socket.AF_INET6, "fe80::1")
     lo = socket.if_nametoindex("lo").to_bytes(4, sys.byteorder)
@@ -181,7 +183,8 @@ def test_a_link_local_address_has_its_interface() -> None:
     assert address_text(begin + host + lo) == "[fe80::1%lo]:7"
     assert address_text(begin + host + gone) == f"[fe80::1%{1 << 30}]:7"
     assert address_text(begin + host + bytes(4)) == "[fe80::1]:7"
-    assert address_text(b"") == "unknown"
+    assert address_text(b"\xff" * 16) == "unknown"
+    assert address_text(b"") == address_text(bytes(16)) == "none"
 
 
 def test_the_path_to_a_peer_is_known(pair: tuple[socket.socket, int]) -> None:

@@ -76,12 +76,15 @@ class Acceptor:
 
 
 def address_text(address: bytes) -> str:
-    """Return the address of a peer, or our own, as text: "192.0.2.1:7", "[::1]:7", or
-    "unix" for every UNIX socket.
+    """Return the address of a peer, or our own, as text: "192.0.2.1:7", "[::1]:7",
+    "unix" for every UNIX socket, or "none" for an empty one: the client of a program
+    that gets a whole socket.
 
     ``address``: a sockaddr (ip(7), ipv6(7), unix(7)). A v4-mapped address is shown as
     IPv4.
     """
+    if not address.strip(b"\0"):  # one that was stored has a fixed length
+        return "none"
     found = host_and_port(address)
     if found is None:
         return "unix" if _family(address) == socket.AF_UNIX else "unknown"

@@ -254,7 +254,8 @@ ROWS: tuple[LogEvent, ...] = (
         "connection.started",
         "info",
         ("service", "peer"),
-        "The service begins with a client; of a UNIX socket, `peer` is its user.",
+        "The service begins with a client; of a UNIX socket, `peer` is its user, and `none` where a"
+        " program gets a whole socket.",
         debug_unless=CONNECTIONS,
     ),
     LogEvent(

@@ -29,6 +29,7 @@ def v6(host: str, scope: int = 0) -> bytes:
 @pytest.mark.parametrize(
     ("peer", "shown"),
     [
+        (b"", "none"),
         (v4("192.0.2.1"), "192.0.2.1:4711"),
         (v4("192.0.2.1").ljust(32, b"\0"), "192.0.2.1:4711"),
         (v6("2001:db8::1"), "[2001:db8::1]:4711"),

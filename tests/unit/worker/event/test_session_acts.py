@@ -506,7 +506,7 @@ def test_the_line_of_an_end_has_its_duration_to_the_microsecond() -> None:
         "cause": "idle",
         "received": 11,
         "sent": 22,
-        "peer": "unknown",
+        "peer": "none",
     }
     assert told["duration_s"] == 1.234568
 
