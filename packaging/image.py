@@ -133,7 +133,20 @@ def debootstrap(system: Path, sources: str) -> None:
     """Make a small Debian in the directory ``system``, with :data:`PACKAGES`."""
     command = ["mmdebstrap", "--quiet", "--mode=root", "--variant=apt"]
     command += [f"--include={','.join(PACKAGES)}", SUITE, str(system), "-"]
-    subprocess.run(command, input=sources.encode(), check=True)
+    try:
+        subprocess.run(command, input=sources.encode(), check=True)
+    finally:
+        detach(system)
+
+
+def detach(system: Path) -> None:
+    """Unmount what mmdebstrap could not, because another process was busy there: the
+    directory is removed later, and nothing of this machine may be.
+    """
+    table = Path("/proc/self/mounts").read_text().splitlines()
+    places = [line.split()[1] for line in table]
+    for place in reversed([place for place in places if place.startswith(f"{system}/")]):
+        subprocess.run(["umount", "--lazy", place], check=True)
 
 
 def lay_out(root: Path, system: Path, stage: Path, version: str, epoch_s: int) -> None:

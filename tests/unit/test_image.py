@@ -1,8 +1,11 @@
 """The recipe of the container image agrees with itself and with the program."""
 
 import re
+import subprocess
+import sys
+from pathlib import Path
 
-from tests.support import ROOT
+from tests.support import ROOT, faults
 from unpd.config.addresses import TcpAddress
 from unpd.config.host import Host, runtime_dir
 from unpd.config.load import loads
@@ -72,3 +75,28 @@ def test_the_signal_of_a_stop_is_the_graceful_one() -> None:
     """A container engine stops unpd by the signal that ends it gracefully."""
     (graceful,) = (row.name for row in MASTER_SIGNALS if row.meaning is SignalMeaning.STOP)
     assert instruction("STOPSIGNAL") == graceful
+
+
+DETACH = "import sys; from pathlib import Path; import image; image.detach(Path(sys.argv[1]))"
+LEFT_MOUNTED = """
+mount -t tmpfs tmpfs "$1/system/proc" && mkdir "$1/system/proc/sub" &&
+mount -t tmpfs tmpfs "$1/system/proc/sub" && mount -t tmpfs tmpfs "$1/other" &&
+"$2" -c "$3" "$1/system" && grep -o "$1/[^ ]*" /proc/self/mounts
+"""
+
+
+@faults.requires_namespaces()
+def test_what_is_left_mounted_is_detached(tmp_path: Path) -> None:
+    """Below the Debian of the image and nowhere else: that directory is removed, and
+    with it all that one sees there.
+    """
+    for name in ("system/proc", "other"):
+        (tmp_path / name).mkdir(parents=True)
+    ended = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", LEFT_MOUNTED, "-", tmp_path, sys.executable, DETACH],
+        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONPATH": str(ROOT / "packaging")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"{tmp_path}/other\n", "")
