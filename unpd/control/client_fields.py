@@ -97,7 +97,12 @@ EXPLAINED = (
 
 CONNECTION = (
     AnswerField("service", "text", "The service."),
-    AnswerField("peer", "text", "The client, or the load balancer of which a header is awaited."),
+    AnswerField(
+        "peer",
+        "text",
+        "The client, or the load balancer of which a header is awaited; none where a program has a"
+        " whole socket.",
+    ),
     AnswerField("local", "text", "Our address, or unknown."),
     AnswerField("age_s", "number", "How long it is open, in seconds."),
     AnswerField("received", "integer", "Bytes received; 0 of a program."),
@@ -139,7 +144,12 @@ CONNECTIONS = (
 
 ENDED = (
     AnswerField("service", "text", "The service."),
-    AnswerField("peer", "text", "The client; unknown where a worker died with it."),
+    AnswerField(
+        "peer",
+        "text",
+        "The client; unknown where a worker died with it, and none where a program had a whole"
+        " socket.",
+    ),
     AnswerField(
         "connections",
         "integer",

@@ -127,7 +127,7 @@ def _row(entry: EndedEntry, service: str, boot_wall_ns: int) -> dict[str, Any]:
     """
     return {
         "service": service,
-        "peer": reports.shown(address_text(entry.peer)),
+        "peer": "unknown" if entry.lost else reports.shown(address_text(entry.peer)),
         "connections": entry.lost or 1,
         "cause": str(END_CAUSES[entry.cause]),
         "ended_at": _wall((boot_wall_ns + entry.ended_ns) / NS),
