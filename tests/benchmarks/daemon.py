@@ -71,7 +71,7 @@ class Daemon:
         """Return the time at which the next line of ``event`` was read. RuntimeError if
         it does not come.
         """
-        deadline = time.monotonic() + LINE_S
+        deadline, line = time.monotonic() + LINE_S, b""
         assert self.process.stderr is not None
         while True:
             while b"\n" in self._pending:
@@ -83,7 +83,8 @@ class Daemon:
             )
             piece = os.read(self.process.stderr.fileno(), 65536) if ready else b""
             if not piece:
-                raise RuntimeError(f"unpd did not log {event}")
+                last = line.decode(errors="replace")
+                raise RuntimeError(f"unpd did not log {event}; its last line is: {last}")
             self._pending += piece
 
     def child_pids(self, kind: str) -> list[int]:

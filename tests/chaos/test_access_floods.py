@@ -136,7 +136,7 @@ def test_a_service_recovers_from_a_flood(launch: Launch, on_limit: str) -> None:
     """Of 5,000 connections a second, if this machine can, each is served or refused,
     and the limit bites. Soon after the flood, everybody is served again.
     """
-    unpd = launch(echo("max_connections = 20", f'on_limit = "{on_limit}"'))
+    unpd = launch(echo("max_connections = 5", f'on_limit = "{on_limit}"'))
     port = unpd.port("echo")
     clients_of_flood = 5000 * long(20.0, at_least=5.0)
     with flood_of(port, 5000) as flood:

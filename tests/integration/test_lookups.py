@@ -10,7 +10,7 @@ import pytest
 
 from tests.support import ROOT, clients
 from tests.support.access import HOME, OTHER, come, echo, inside, refused
-from tests.support.daemon import Unpd
+from tests.support.daemon import COMMAND, Unpd
 from tests.support.launch import Launch
 from tests.support.operating import ask
 from tests.support.waiting import until
@@ -65,7 +65,8 @@ def test_a_resolver_that_hangs_holds_up_targets_alone(launch: Launch, tmp_path: 
     """
     (tmp_path / "sitecustomize.py").write_text(HANGING)
     text = echo(f'deny = ["{OTHER}"]', workers=1) + REDIRECT
-    unpd = launch(text, env={"PYTHONPATH": f"{tmp_path}:{ROOT}"})
+    # A fork would have no sitecustomize.
+    unpd = launch(text, command=[*COMMAND], env={"PYTHONPATH": f"{tmp_path}:{ROOT}"})
     with contextlib.ExitStack() as stack:
         waiting = stack.enter_context(clients.connect(unpd.address("web")))
         until(
