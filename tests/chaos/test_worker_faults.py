@@ -217,7 +217,7 @@ def test_a_reload_whose_workers_never_become_ready(launch: Launch, tmp_path: Pat
         assert unpd.run("reload", "--all", "--config", str(unpd.config_path)).returncode == 0
         unpd.metric_becomes(1, "unpd_config_last_reload_successful")
         assert unpd.metric("unpd_generation") > 1
-        client.more(50)
+        client.more(100)
         client.stop().assert_clean(at_least=100)
 
 
@@ -250,7 +250,7 @@ def test_hung_workers_are_replaced(launch: Launch) -> None:
         assert status(unpd)["phase"] == "running"
         assert unpd.wait_event("child.reaped", pid=deaf).fields["reason"] == "sigkill"
         until(lambda: len(unpd.workers()) == 3, 5.0, "the third worker")
-        client.more(50)
+        client.more(100)
         client.stop().assert_clean(at_least=100, allow=loads.cut_off(2 * CONCURRENCY))
     assert healthy in unpd.workers()
     trace = unpd.stderr().partition("Fatal Python error: Aborted")[2]

@@ -22,10 +22,11 @@ from tests.support.access import (
 )
 from tests.support.counts import wait_active
 from tests.support.launch import Launch
+from tests.support.observed import total
 from tests.support.operating import renew
 from tests.support.scale import first
 from tests.support.sessions import greet, served
-from tests.support.waiting import holds
+from tests.support.waiting import holds, until
 
 WORKERS = [1, 2, 16]
 REFUSE = 'on_limit = "refuse"'
@@ -56,21 +57,28 @@ def test_a_place_that_a_draining_child_frees_is_soon_given(launch: Launch, model
 
 def test_the_places_of_a_killed_worker_are_soon_given(launch: Launch) -> None:
     """One of two workers has all clients of the service, and is killed: as many of
-    those in the queue are served as it had.
+    those in the queue are served as it had, or one more, because its successor and the
+    other worker may look at the same moment.
     """
     unpd = launch(echo("max_connections = 3", workers=2))
     holder, other = unpd.workers()
     with contextlib.ExitStack() as stack:
         with procs.stopped([other]):
             stack.enter_context(inside(unpd, count=3))
-        waiting = [stack.enter_context(come(unpd)) for _ in range(4)]
-        unpd.metric_becomes(4, "unpd_listen_queue_length", service="echo")
+        waiting = [stack.enter_context(come(unpd)) for _ in range(6)]
+        unpd.metric_becomes(6, "unpd_listen_queue_length", service="echo")
         began = time.monotonic()
         procs.kill([holder])
         assert [clients.read_exactly(sock, 1) for sock in waiting[:3]] == [b"x"] * 3
         assert time.monotonic() - began < RESUMED_S
-        wait_active(unpd, 3)
-        unpd.metric_becomes(1, "unpd_listen_queue_length", service="echo")
+
+        def are_open() -> int:
+            page = unpd.metrics()
+            names = ("unpd_connections_active", "unpd_listen_queue_length")
+            active, queued = (total(page, name, service="echo") for name in names)
+            return int(active) if active + queued == len(waiting) else 0
+
+        assert until(are_open, 10.0, "each client to be open or queued") in (3, 4)
 
 
 # --- a crash --------------------------------------------------------------------------

@@ -101,6 +101,7 @@ def test_a_service_twice_is_refused_and_the_old_generation_goes_on(launch: Launc
         twice = write_drop_in(unpd.config_path, "twice", ECHO)
         reason = refused_reload(unpd)
         assert f"{twice}:2: services.echo: this service is in {unpd.config_path}:2 too, " in reason
+        load.more(1)
         result = load.stop()
     result.assert_clean(at_least=1)
     assert {child.pid for child in procs.children(unpd.pid)} == children

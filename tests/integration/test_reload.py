@@ -112,6 +112,7 @@ def test_a_refused_configuration_changes_nothing_and_says_where_it_is_wrong(laun
             assert reason.startswith("unpd: reload failed: "), name
             assert f"{unpd.config_path}{complaint}" in reason, (name, reason)
             assert "Traceback" not in reason, name
+        load.more(50)
         result = load.stop()
     result.assert_clean(at_least=50)
     assert unpd.metric("unpd_config_reloads_total", result="refused") == len(BROKEN)
