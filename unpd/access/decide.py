@@ -336,7 +336,7 @@ _CHECKS: Mapping[RefusalReason, Callable[[AccessTerms, Counts], Check]] = Mappin
 
 
 def _least(rooms: Sequence[Callable[[], int]]) -> Callable[[], int]:
-    """The least of several rooms. One alone is asked without a detour: 0.6 us less."""
+    """The least of several rooms. One alone is asked without a detour: 0.4 us less."""
     return rooms[0] if len(rooms) == 1 else lambda: min(room() for room in rooms)
 
 

@@ -258,7 +258,7 @@ class SourceCounts:
         windows: list[Sequence[int]] = []
         total, rows = 0, self._rows()
         if rows != len(self._used):
-            self._used = self._sums[:rows]  # it is kept: 0.15 us less
+            self._used = self._sums[:rows]
         if rows > len(self._lanes):
             self._reach(rows)
         for used, lane in zip(self._used.tolist(), self._lanes):  # noqa: B905 - 0.1 us

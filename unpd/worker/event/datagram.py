@@ -252,7 +252,7 @@ class DatagramSocket:
 
     def _deciding(self) -> DatagramAdmission | None:
         """The access rules and limits that decide about each datagram of a batch; None
-        while they let in every one: to ask for each took a sixth of its time.
+        while they let in every one.
         """
         admission = self._terms.admission
         return None if admission is None or admission.lets_all_in else admission
