@@ -3,6 +3,7 @@ sources, and beside a hostile child.
 """
 # ruff: noqa: D102 - the name of a rule says what happens
 
+import itertools
 import os
 import random
 import time
@@ -79,6 +80,17 @@ class Children(RuleBasedStateMachine):
     @invariant()
     def none_is_missing(self) -> None:
         self.look()
+
+    @invariant()
+    def one_pass_says_the_same(self) -> None:
+        window = window_of(self.now, WINDOW_S)
+        for key in (self.sources.key(column, name) for column in COLUMNS for name in PREFIXES):
+            are_open, counted = self.counts.source(key)
+            present, before, share = admitted(counted, window)
+            lately = present + before * share
+            for limit, burst in itertools.product((are_open, are_open + 1), (lately, lately + 1)):
+                fewer = are_open < limit and lately < burst
+                assert self.counts.has_fewer(key, limit, burst, window) is fewer
 
     @rule(row=rows, column=columns, prefix=prefixes)
     def a_client_connects(self, row: int, column: int, prefix: bytes) -> None:
@@ -321,6 +333,7 @@ class Attacked:
         numbers += self.counts.service_rate(0, window_of(now, WINDOW_S))[:2]
         assert all(0 <= number < 4 * layout.SANE_COUNT for number in numbers)
         assert 0 < share <= 1
+        assert not self.counts.has_fewer(key, 0, 0, window_of(now, WINDOW_S))
         assert 0 <= self.counts.tracked(now) <= 2 * 4 * 8
 
 

@@ -45,7 +45,6 @@ class SourceLane:
         self._own_sums = memoryview(bytearray(self._sums.nbytes)).cast("Q")
         self._mask = shape.buckets - 1
         self._bucket_words = shape.bucket_words
-        self._last_entry = _FIRST
 
     # --- services ---------------------------------------------------------------------
 
@@ -59,17 +58,25 @@ class SourceLane:
         sums, which = self._own_sums, _SUM_OPEN + column
         sums[which] = self._sums[which] = sums[which] - 1
 
-    def service_admitted(self, column: int, window: Window) -> None:
-        """Count a connection or datagram for the rate of a service."""
+    def service_admitted(self, column: int, window: Window, count: int = 1) -> None:
+        """Count connections or datagrams for the rate of a service."""
         sums, which = self._own_sums, _SUM_COUNT + column
         last_end = sums[_SUM_EXPIRES_NS + column]
         if last_end == window[0]:
-            sums[which] = self._sums[which] = sums[which] + 1
+            sums[which] = self._sums[which] = sums[which] + count
             return
         before = _before(sums[which], last_end, window)
         self._store_sum(_SUM_EXPIRES_NS + column, window[0])
         self._store_sum(_SUM_BEFORE + column, before)
-        self._store_sum(which, 1)
+        self._store_sum(which, count)
+
+    def service_released(self, column: int, window: Window, count: int) -> None:
+        """Take back some that were counted in a ``window``, which may be over."""
+        late_ns = self._own_sums[_SUM_EXPIRES_NS + column] - window[0]
+        if late_ns == 0:
+            self._add_to_sum(_SUM_COUNT + column, -count)
+        elif late_ns == window[1]:
+            self._add_to_sum(_SUM_BEFORE + column, -count)
 
     # --- sources ----------------------------------------------------------------------
 
@@ -133,8 +140,9 @@ class SourceLane:
         """Find the entry of a source, or give it one without counts. Return where; 0 if
         each entry of its bucket has open connections.
         """
-        if self._own[self._last_entry + _KEY] == key:
-            return self._last_entry  # an accept asks twice
+        first = (key & self._mask) * self._bucket_words + _FIRST
+        if self._own[first + _KEY] == key:
+            return first  # as mostly: 0.6 us less
         entry = self._find(key)
         if not entry:
             entry = self._free_entry(key, now_ns)
@@ -144,7 +152,6 @@ class SourceLane:
             for word in range(entry, entry + _ENTRY):  # the key first: no reader finds it
                 self._store(word, 0)
             self._store(entry + _KEY, key)
-        self._last_entry = entry
         return entry
 
     def _free_entry(self, key: int, now_ns: int) -> int:
