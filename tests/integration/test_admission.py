@@ -5,14 +5,18 @@ connection, over real shared memory.
 import contextlib
 import os
 import socket
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import cast
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.support.gates import make_gate
 from tests.support.memory_sink import MemorySink
+from tests.support.scale import many
 from unpd.access.decide import ADMITTED
 from unpd.access.network import Network
 from unpd.access.peer import Peer
@@ -25,13 +29,16 @@ from unpd.board.denied import DeniedWriter
 from unpd.board.halted import HaltedWriter
 from unpd.board.layout import Master, Service
 from unpd.board.memory import Scoreboard, create
-from unpd.board.sources import SourceCounts
+from unpd.board.source_lane import SourceLane
+from unpd.board.sources import Shape, SourceCounts, Window, window_of
+from unpd.board.sources import create as create_sources
 from unpd.config.access_lists import THIS_HOST
 from unpd.config.times import ServiceTimes
 from unpd.logs import Log
 from unpd.names import Halt, RefusalReason, Resource
 from unpd.services.echo import Echo, EchoOptions
-from unpd.worker.admission import CALLERS, STALE_S, Admission, DatagramAdmission, Gate
+from unpd.worker.admission import CALLERS, Admission, DatagramAdmission, Gate
+from unpd.worker.counted import STALE_S, Shown
 from unpd.worker.ledger import Ledger
 from unpd.worker.reception import Reception
 from unpd.worker.refusals import RefusalLines
@@ -139,6 +146,84 @@ def test_a_process_takes_its_share_of_a_rate(
     assert rated.room(1.0) == 0
     scene.halted.show({COLUMN: Halt.PAUSED})
     assert scene.admission(AccessTerms()).room(1.0) == 0
+
+
+def test_what_is_reserved_counts_until_it_is_released(scene: Scene) -> None:
+    """Of a reservation, those that were let in count once, and the others no more."""
+    terms = AccessTerms(deny=rules("192.0.2.2"), accept_rate=Rate.parse("40/s"))
+    rated, other = scene.admission(terms), scene.admission(terms)
+    assert rated.reserve(16, 1.0) == 16
+    assert other.room(1.0) == 40 - 16
+    for address in ("192.0.2.1", "192.0.2.2", "192.0.2.3"):
+        rated.admit(-1, sockaddr(address), 1.0)
+    assert other.room(1.0) == 40 - 16
+    rated.release()
+    assert other.room(1.0) == 40 - 2
+    rated.release()
+    assert other.room(1.0) == 40 - 2
+    assert [rated.reserve(100, 1.0), rated.reserve(100, 1.0)] == [38, 0]
+    assert scene.admission(AccessTerms()).reserve(7, 1.0) == 7
+    scene.halted.show({COLUMN: Halt.PAUSED})
+    assert rated.reserve(16, 9.0) == 0
+    scene.halted.show({COLUMN: Halt.REFUSING})
+    assert (rated.reserve(16, 9.0), other.room(9.0)) == (16, sys.maxsize)
+    scene.halted.show({})
+    assert other.room(9.0) == 40
+
+
+class Interrupted(SourceCounts):
+    """Counts of one process. Before and after each look at a rate, other processes may
+    run: ``interrupt`` says so.
+    """
+
+    interrupt: Callable[[], None]
+
+    def service_rate(self, column: int, window: Window) -> tuple[int, int, float]:
+        """As without that."""
+        self.interrupt()
+        found = super().service_rate(column, window)
+        self.interrupt()
+        return found
+
+
+@settings(max_examples=many(1000, at_least=60), deadline=None)
+@given(turns=st.lists(st.booleans(), max_size=60), processes=st.integers(1, 4))
+def test_each_other_process_takes_one_too_many_at_most(turns: list[bool], processes: int) -> None:
+    """Wherever in a reservation the others run, and however often: at each look, they
+    take a turn for each that is true, up to the first that is not.
+    """
+    burst, left, admitted = 40, [*turns], 0
+    with contextlib.ExitStack() as stack:
+        memory = create_sources(Shape(buckets=64, entries=4))
+        stack.callback(memory.close)
+        idle: list[Admission] = []
+
+        def interrupt() -> None:
+            while idle and left and left.pop():
+                serve(idle.pop())
+
+        def serve(admission: Admission) -> int:
+            """Take out of a queue that never ends what may be taken."""
+            nonlocal admitted
+            room = admission.reserve(16, 1.0)
+            for _ in range(room):
+                admission.admit(-1, sockaddr("192.0.2.1"), 1.0)
+            admission.release()
+            admitted += room
+            idle.append(admission)
+            return room
+
+        for row in range(processes):
+            counts = Interrupted(memory, lambda: processes)
+            counts.interrupt = interrupt
+            shown = Shown(memory, counts, DeniedWriter().denied, HaltedWriter().halted, ())
+            terms = AccessTerms(accept_rate=Rate.parse(f"{burst}/s"))
+            idle.append(Admission(terms, COLUMN, Gate(shown, SourceLane(memory, row))))
+        while serve(idle.pop()):
+            pass
+        assert burst <= admitted < burst + processes
+        now = SourceCounts(memory, lambda: processes).service_rate(COLUMN, window_of(1.0, 1.0))
+        assert now[0] == admitted
 
 
 def test_a_rate_counts_what_was_let_in(scene: Scene) -> None:

@@ -7,7 +7,8 @@ from unpd.board.halted import HaltedWriter
 from unpd.board.memory import Scoreboard
 from unpd.board.source_lane import SourceLane
 from unpd.board.sources import Shape, SourceCounts, create
-from unpd.worker.admission import Gate, Shown
+from unpd.worker.admission import Gate
+from unpd.worker.counted import Shown
 
 
 def make_gate(

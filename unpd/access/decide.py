@@ -134,23 +134,24 @@ Check = Callable[[Peer, Clocks], Verdict | None]
 """Tells whether one reason refuses a peer."""
 _OF_PEERS = frozenset((RefusalReason.DENIED, RefusalReason.DENY, RefusalReason.ALLOW))
 """The reasons that depend on who the peer is, whatever the time and the counts."""
+_OF_SOURCES = frozenset((RefusalReason.MAX_PER_SOURCE, RefusalReason.ACCEPT_RATE_PER_SOURCE))
+"""The reasons that depend on the counts of its source alone."""
 
 
 class Decider:
     """Decides about the peers of a service with these ``terms`` and ``counts``.
     ``room`` tells how many clients may be taken out of the accept queue now, one of the
     reasons of which must be queued: 0 or less exactly when :meth:`holds_back` has a
-    verdict.
+    verdict. ``limits_sources_alone``: beyond lists, there are limits of its source, and
+    no others.
     """
 
     def __init__(self, terms: AccessTerms, counts: Counts) -> None:
         self._observe = terms.observe
         self._checks = tuple(_CHECKS[reason](terms, counts) for reason in terms.decided)
-        self._beyond_peers = tuple(
-            check
-            for reason, check in zip(terms.decided, self._checks, strict=True)
-            if reason not in _OF_PEERS
-        )
+        beyond = [reason for reason in terms.decided if reason not in _OF_PEERS]
+        self._beyond_peers = tuple(_CHECKS[reason](terms, counts) for reason in beyond)
+        self.limits_sources_alone = bool(beyond) and _OF_SOURCES.issuperset(beyond)
         self._lists = terms.deny, terms.allow
         self._queued = tuple(_CHECKS[reason](terms, counts) for reason in terms.queued)
         self.room = _least([_ROOMS[reason](terms, counts) for reason in terms.queued])

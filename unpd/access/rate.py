@@ -19,10 +19,7 @@ No client is refused that comes steadily, and less often than ``burst`` times in
 window; nor any that makes at most half of ``burst`` in each. Nothing stays switched
 off: the estimate sinks with time, and refused connections do not count.
 
-Processes that count at the same moment may each take one too many. Clients that wait in
-the accept queue are taken several at a time: a process that is held up between its look
-and its count may take its share of the room too many. That is the room divided by the
-number of processes, at least one and at most 16.
+Processes that count at the same moment may each take one too many, but the first.
 
 Called by the configuration and by :mod:`unpd.access.decide`. Calls unpd.errors to
 quote. Errors: ValueError with one sentence, for a bad text.

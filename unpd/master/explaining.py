@@ -29,7 +29,7 @@ from unpd.loop import now
 from unpd.master.denying import described
 from unpd.master.runtime import Runtime
 from unpd.names import ChildKind, ChildPhase, Halt, halt_reason
-from unpd.worker.admission import Counted, DatagramCounts, Shown
+from unpd.worker.counted import Counted, DatagramCounts, Shown
 
 
 class _Counts(Counted):

@@ -67,7 +67,8 @@ from unpd.master.runtime import Deployment, Runtime
 from unpd.names import ChildKind
 from unpd.services.base import StreamService
 from unpd.worker.accepting import LONGEST_WAIT_S, ListenerSetup
-from unpd.worker.admission import Gate, Shown
+from unpd.worker.admission import Gate
+from unpd.worker.counted import Shown
 from unpd.worker.main import ServiceSetup, Worker, WorkerSetup
 from unpd.worker.orders import Signals
 from unpd.worker.siblings import Place

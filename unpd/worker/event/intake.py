@@ -24,11 +24,10 @@ last listener that accepted is added last: otherwise the first one, if its queue
 never empty, would get every place that becomes free.
 
 A service may have a limit at which clients wait in the accept queue
-(:meth:`unpd.worker.admission.Admission.room`). A worker takes no more at once than its
-share of the room, and no more than BATCH. At the limit its listeners rest for a moment:
-any process may free a place.
-So do those of a service that an operator has paused: within the same moment each worker
-notices that it was resumed.
+(:meth:`unpd.worker.admission.Admission.reserve`). A worker takes no more at once than
+its share of the room, and no more than BATCH. At the limit its listeners rest for a
+moment: any process may free a place. So do those of a service that an operator has
+paused: within the same moment each worker notices that it was resumed.
 
 Owns which listeners are watched. The engine calls it at each turn, listeners wake it;
 it opens a session for each connection that the reception lets in, and counts in the
@@ -190,7 +189,7 @@ class Intake:
             return self._accept_batch(listener, min(limit, listener.queued()))
         taken, limit = 0, min(limit, listener.queued())
         while taken < limit:
-            room = min(limit - taken, BATCH, admission.room(self._shared.now))
+            room = admission.reserve(min(limit - taken, BATCH), self._shared.now)
             if not room:
                 listener.rest(self._shared.now)
                 self.pausing = True
@@ -199,6 +198,7 @@ class Intake:
                 )
                 break
             batch = self._accept_batch(listener, room)
+            admission.release()
             taken += batch
             if batch < room or listener.resume_at is not None:
                 break

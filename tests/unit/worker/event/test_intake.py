@@ -160,16 +160,23 @@ class Queueing:
     queues: bool = True
     has_proxies: bool = False
     asked: int = 0
+    reserved: int = 0
 
     def has_room(self, now: float) -> bool:
         """Whether there is room for one more."""
-        return self.room(now) > 0
+        return self.reserve(1, now) > 0
 
-    def room(self, now: float) -> int:
+    def reserve(self, wanted: int, now: float) -> int:
         """What the test says."""
-        assert now == NOW
+        assert (now, self.reserved) == (NOW, 0)
         self.asked += 1
-        return self.rooms[self.asked - 1] if self.asked <= len(self.rooms) else 0
+        room = self.rooms[self.asked - 1] if self.asked <= len(self.rooms) else 0
+        self.reserved = min(wanted, room)
+        return self.reserved
+
+    def release(self) -> None:
+        """Those that came are not told apart from the others."""
+        self.reserved = 0
 
     def holding(self, now: float) -> Verdict | None:
         """The limit at which the others wait."""
@@ -201,6 +208,7 @@ def test_a_queueing_service_pauses_and_rests(room: int, left: int) -> None:
     wake(around, listener)
     assert (len(listener.script), admission.asked, intake.pausing) == (left, 1, True)
     assert listener.resume_at == NOW + (FIRST_PAUSE_S if room else LIMIT_PAUSE_S)
+    assert admission.reserved == 0
 
 
 @pytest.mark.parametrize(
@@ -221,9 +229,7 @@ def test_a_queueing_service_takes_its_room_at_once(rooms: list[int], asked: int,
 
 
 def test_a_queueing_service_takes_no_more_than_a_batch_at_once() -> None:
-    """Not even in a drain: what a worker takes between a look at the room and its count
-    may be too many.
-    """
+    """Not even in a drain: the other workers see no room meanwhile."""
     listener, admission = Scripted(*[None] * 40), Queueing([100] * 3)
     listener.terms = replace(TERMS, admission=cast(Any, admission))
     intake, around = intake_of(listener)
