@@ -89,6 +89,11 @@ _SERVICES = (
         "sent_bytes_per_s",
         "refused",
     ),
+    AnswerField(
+        "refused_by_reason",
+        "object",
+        "How many of them by reason, as in unpd_refused_total; one that is 0 is left out.",
+    ),
     _REFUSED_PER_S,
     *_rows(
         _SERVICES_OF_STATUS,

@@ -204,6 +204,7 @@ def test_a_field_of_status_has_its_name_and_type() -> None:
         "queued",
         "queued_max_10min",
         "queued_limit",
+        "refused_by_reason",
         "refused_per_s",
     }
     assert names(page["children"].fields) - names(CHILDREN) == {"last_end"}
@@ -255,7 +256,19 @@ def test_what_is_only_observed_stands_beside_the_refusals(site: Site) -> None:
     cells[layout.service_cells(1) + Service.REFUSED] = 3
     cells[layout.service_cells(1) + Service.WOULD_REFUSE] = 1234
     assert head in site.text()
-    assert "<td>3<td>1,234<td>" in site.text()
+    assert f"<td>3<small>{layout.REFUSAL_REASONS[0]}</small><td>1,234<td>" in site.text()
+
+
+def test_the_most_frequent_reason_stands_below_the_refusals(site: Site) -> None:
+    """In the word of the metric; /status.json has them all."""
+    site.worker()
+    refused = layout.service_cells(1) + Service.REFUSED
+    for reason, number in ((2, 5), (7, 1234), (9, 6)):
+        site.board.row(0)[refused + reason] = number
+    names = [str(reason) for reason in layout.REFUSAL_REASONS]
+    _, found = site.values()["services"]
+    assert found["refused_by_reason"] == {names[2]: 5, names[7]: 1234, names[9]: 6}
+    assert f"<td>1,245<small>mostly {names[7]}</small><td>" in site.text()
 
 
 def test_a_queue_that_is_not_known_is_not_empty(site: Site) -> None:
@@ -479,6 +492,8 @@ def fill(site: Site, services: int, children: int) -> None:
             cells[Service.ACCEPTED] = cells[Service.DATAGRAMS_RECEIVED] = 1_234_567
             cells[Service.ENDED] = 1_234_000
             cells[Service.WOULD_REFUSE] = 1_234_567
+            for reason in range(len(layout.REFUSAL_REASONS)):
+                cells[Service.REFUSED + reason] = 1_234_567
     for column in range(services):
         site.board.words[Master.LIMITS + column] = 100_000
         for listener in range(4 * column, 4 * column + 4):

@@ -28,7 +28,7 @@ WORDS = (
     ("generation", "Goes up by one at each reload; a child keeps the one that made it."),
     ("heartbeat", "The last sign of life of a process; each gives one a second."),
     ("zombies", "Children that are dead and not reaped: more than 0 for long is a fault."),
-    ("denials", "Networks and addresses that operators and sensors keep out now."),
+    ("denied networks", "Networks and addresses that operators and sensors keep out now."),
     ("would refuse", "Let in, because the reason to refuse it is only observed."),
     ("worker", "A child that serves many connections; worker default/0 is the first of its pool."),
     ("iterative", "A child that serves one connection after the other, of one service."),
@@ -87,7 +87,7 @@ def _header(values: Values) -> str:
         ("up", span(values["uptime_s"])),
         ("heartbeat", ago(values["heartbeat_age_s"])),
         ("zombies", count(values["zombies"])),
-        ("denials", count(values["denials"])),
+        ("denied networks", count(values["denials"])),
         ("log lines lost", count(values["log_lines_dropped"])),
         ("configuration", values["config"] or "built-in default"),
     )

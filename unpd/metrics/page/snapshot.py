@@ -194,6 +194,11 @@ def _service(
         "queued_limit": sane(sum(limits)) if limits else None,
         "accepted": sane(counts.accepted),
         "refused": sane(sum(counts.refused)),
+        "refused_by_reason": {
+            str(reason): sane(number)
+            for reason, number in zip(layout.REFUSAL_REASONS, counts.refused, strict=True)
+            if number
+        },
         "would_refuse": sane(sum(counts.would_refuse)),
         "received_bytes": sane(counts.received_bytes + datagrams.received_bytes),
         "sent_bytes": sane(counts.sent_bytes + datagrams.sent_bytes),

@@ -26,7 +26,7 @@ from unpd.wording import NOTHING, rate_text, size_text
 
 Values = Mapping[str, Any]
 EVENTS_SHOWN = 20
-CHILDREN_SHOWN = 48
+CHILDREN_SHOWN = 36
 ADDRESSES_SHOWN = 1
 """How many addresses of a service are shown."""
 NEAR = 0.9
@@ -84,7 +84,7 @@ def services(found: Sequence[Values]) -> str:
         + _heads(name for _, names in groups for name in names)
         + "</tr>"
     )
-    note = "Max is the highest sample of the last ten minutes, one a second."
+    note = "Max is the highest sample of the last ten minutes, one a second. A dash: no limit."
     rows = (_service(service, observes=observes) for service in found)
     return _table("services", "Services", head, rows, note)
 
@@ -99,7 +99,9 @@ def _service(service: Values, *, observes: bool) -> str:
             rate_text(service["accepted_per_s"]),
             count(service["accepted"]),
             rate_text(service["refused_per_s"]),
-            count(service["refused"]),
+        )
+        + _refused(service)
+        + _cells(
             *([count(service["would_refuse"])] if observes else []),
             rate_text(service["datagrams_per_s"]),
             count(service["datagrams_received"]),
@@ -110,6 +112,17 @@ def _service(service: Values, *, observes: bool) -> str:
     )
 
 
+def _refused(service: Values) -> str:
+    """How many clients were refused, and why; of several reasons the most frequent."""
+    reasons = service["refused_by_reason"]
+    line = ("mostly " if len(reasons) > 1 else "") + max(reasons, key=reasons.get, default="")
+    return _cells(count(service["refused"])) + _small([line] if line else [])
+
+
+def _small(lines: Iterable[str]) -> str:
+    return "".join(f"<small>{escape(line)}</small>" for line in lines)
+
+
 def _service_name(service: Values) -> str:
     troubles = [service["halted"] or "", "" if service["reachable"] else "unreachable"]
     marks = "".join(f' <strong class="ill">{each}</strong>' for each in troubles if each)
@@ -117,11 +130,7 @@ def _service_name(service: Values) -> str:
     lines = addresses[:ADDRESSES_SHOWN]
     if more := len(addresses) - len(lines):
         lines.append(f"and {more} more")
-    return (
-        escape(service["name"])
-        + marks
-        + "".join(f"<small>{escape(line)}</small>" for line in lines)
-    )
+    return escape(service["name"]) + marks + _small(lines)
 
 
 def _limited(service: Values, name: str, limit_name: str) -> str:
