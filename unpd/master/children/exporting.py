@@ -23,12 +23,11 @@ from unpd.loop import now
 from unpd.master.children.fork import CHILD_SIGNALS, Newborn
 from unpd.master.children.serving import kind_of, services_of_slots
 from unpd.master.columns import target_keys
-from unpd.master.listening.listener import METRICS
 from unpd.master.runtime import Deployment, Runtime
 from unpd.metrics.exporter import FINISH_S, ExporterContext, PageContext, run_exporter
 from unpd.metrics.labels import Labels, ListenerLabels, Server, TargetLabels
 from unpd.metrics.page.news import News
-from unpd.names import ChildKind, ChildOrder, RefusalReason
+from unpd.names import METRICS, ChildKind, ChildOrder, RefusalReason
 from unpd.worker.refusals import RefusalLines
 
 FINISH_SHARE = 0.1
