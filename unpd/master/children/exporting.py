@@ -14,6 +14,7 @@ from unpd.access.decide import Verdict
 from unpd.access.peer import Peer
 from unpd.access.rules import Entry
 from unpd.board import layout
+from unpd.board.memory import wrapped
 from unpd.board.sources import SourceCounts
 from unpd.config.addresses import BoundAddress, TcpAddress
 from unpd.config.writing import key_shown
@@ -72,6 +73,8 @@ def live_as_exporter(runtime: Runtime, deployment: Deployment, newborn: Newborn)
         lines.flush(now())
 
     def refused(peer: Peer) -> None:
+        cells = newborn.cells
+        cells[layout.Row.READERS_REFUSED] = wrapped(cells[layout.Row.READERS_REFUSED] + 1)
         lines.refused(METRICS, peer, verdict, now())
 
     counts, feed = SourceCounts(runtime.sources, newborn.board.rows_shown), runtime.page_feed
