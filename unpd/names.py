@@ -104,6 +104,11 @@ def is_name(text: str) -> bool:
     return re.fullmatch(r"[a-z][a-z0-9-]{0,31}", text) is not None
 
 
+METRICS = "metrics"
+"""The service of the exporter's listener and of its log lines. No other has this name.
+"""
+
+
 class Model(enum.StrEnum):
     """How the streams of a service are served: in the order of UNP, backwards."""
 

@@ -1,7 +1,7 @@
 """The words that the texts of the command line, ``unpd top`` and the status page have
-in common: sizes, rates, spans, numbers of something, and live changes. Columns of
-``unpd top`` are narrow, and have forms of their own for counts and spans
-(unpd.cli.top.figures).
+in common: sizes, rates, spans, numbers of something, retired generations and live
+changes. Columns of ``unpd top`` are narrow, and have forms of their own for counts and
+spans (unpd.cli.top.figures).
 
 Called by these, and by the master for its sentences. Pure. Raises nothing.
 """
@@ -61,6 +61,17 @@ def counted(number: int, noun: str) -> str:
         return f"{number} {noun}"
     plural = _PLURALS.get(noun) or (f"{noun}es" if noun.endswith("s") else f"{noun}s")
     return f"{number} {plural}"
+
+
+def retired_text(retired: Mapping[str, Any]) -> str:
+    """What is left of a retired generation, and until when, as the end of a sentence
+    without its full stop. ``retired``: as the status has it.
+    """
+    until = f", until {retired['drain_ends_at']}" if retired["drain_ends_at"] else ""
+    return (
+        f"generation {retired['generation']}: {counted(retired['children'], 'child')},"
+        f" {counted(retired['connections'], 'connection')}{until}"
+    )
 
 
 def live_change_text(change: Mapping[str, Any]) -> str:

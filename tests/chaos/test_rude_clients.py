@@ -11,7 +11,7 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ import pytest
 from tests.support import clients, procs
 from tests.support.counts import service_counts, wait_active, wait_ended
 from tests.support.daemon import Unpd
-from tests.support.faults import namespace, network, requires_namespaces
+from tests.support.faults import Network, namespace, network, requires_namespaces
 from tests.support.launch import Launch
 from tests.support.operating import ask
 from tests.support.scale import many
@@ -304,6 +304,21 @@ def deaf_client(launch: Launch, count: int = MIB) -> Iterator[Unpd]:
 @requires_namespaces()
 def test_a_wire_that_is_mended_in_time_loses_nothing(launch: Launch) -> None:
     """A client whose wire was cut for less than user_timeout_s gets its answer."""
+    with cut_off_client(launch, Network.cut) as (net, unpd, sock):
+        unpd.metric_becomes(5, "unpd_sent_bytes_total", service="echo")
+        net.mend()
+        assert clients.read_exactly(sock, 5) == b"hello"
+        sock.close()
+        wait_ended(unpd, {"client_fin": 1})
+
+
+@contextlib.contextmanager
+def cut_off_client(
+    launch: Launch, cut: Callable[[Network], object]
+) -> Iterator[tuple[Network, Unpd, socket.socket]]:
+    """Start a server in whose network namespace the block runs, with a client over the
+    wire that has said hello. ``cut`` comes before the answer.
+    """
     with network() as net:
         unpd = launch(PATIENT, prefix=net.server.prefix)
         with net.server.entered():
@@ -313,11 +328,8 @@ def test_a_wire_that_is_mended_in_time_loses_nothing(launch: Launch) -> None:
                 with procs.stopped(unpd.workers()):
                     sock.sendall(b"hello")
                     until_received(unpd.port("echo"), 5)
-                    net.cut()
-                unpd.metric_becomes(5, "unpd_sent_bytes_total", service="echo")
-                net.mend()
-                assert clients.read_exactly(sock, 5) == b"hello"
-            wait_ended(unpd, {"client_fin": 1})
+                    cut(net)
+                yield net, unpd, sock
 
 
 @pytest.mark.slow
@@ -327,25 +339,20 @@ def test_what_is_sent_again_is_counted(launch: Launch) -> None:
     of connections and the metrics have the segments that were sent again.
     """
     again = "unpd_retransmitted_segments_total"
-    with network() as net:
-        unpd = launch(PATIENT, prefix=net.server.prefix)
-        address = (f"{net.client_host}/24", "dev", "wire")
-        with net.server.entered():
-            with net.client.entered():
-                sock = clients.connect(unpd.address("echo"))
-            with sock:
-                with procs.stopped(unpd.workers()):
-                    sock.sendall(b"hello")
-                    until_received(unpd.port("echo"), 5)
-                    net.client.ip("address", "del", *address)
 
-                def sent_again() -> int:
-                    (found,) = ask(unpd.control, verb="connections", service="echo")["connections"]
-                    return int(found["retransmits"])
+    def change_address(net: Network, order: str) -> None:
+        net.client.ip("address", order, f"{net.client_host}/24", "dev", "wire")
 
-                until(sent_again, 10.0, "the answer to be sent again")
-                net.client.ip("address", "add", *address)
-                assert clients.read_exactly(sock, 5) == b"hello"
-                assert unpd.metric(again, service="echo") == 0, "counted at the end"
-            wait_ended(unpd, {"client_fin": 1})
-            until(lambda: unpd.metric(again, service="echo"), 10.0, "the segments on the page")
+    with cut_off_client(launch, lambda net: change_address(net, "del")) as (net, unpd, sock):
+
+        def sent_again() -> int:
+            (found,) = ask(unpd.control, verb="connections", service="echo")["connections"]
+            return int(found["retransmits"])
+
+        until(sent_again, 10.0, "the answer to be sent again")
+        change_address(net, "add")
+        assert clients.read_exactly(sock, 5) == b"hello"
+        assert unpd.metric(again, service="echo") == 0, "counted at the end"
+        sock.close()
+        wait_ended(unpd, {"client_fin": 1})
+        until(lambda: unpd.metric(again, service="echo"), 10.0, "the segments on the page")

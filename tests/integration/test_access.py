@@ -385,7 +385,9 @@ def test_a_datagram_to_a_sensor_denies_nobody(launch: Launch) -> None:
 
 
 def test_the_metrics_have_a_list_of_their_own(launch: Launch) -> None:
-    """Others are turned away, with a line in the log. A reload changes the list."""
+    """Others are turned away, with a line in the log. A reload changes the list. The
+    metrics count what the lines say, also when the exporter that wrote them has gone.
+    """
     text = '[metrics]\nlisten = "tcp://127.0.0.1:0"\nallow = ["{}"]\n' + echo()
     unpd = launch(text.format(OTHER), verbatim=False)
     port = unpd.port("metrics")
@@ -404,4 +406,18 @@ def test_the_metrics_have_a_list_of_their_own(launch: Launch) -> None:
             return unpd.get("/metrics").status == 200
         return False
 
+    def logged() -> int:
+        events = unpd.log_events("connection.refused", service="metrics")
+        return sum(int(event.fields["count"]) for event in events)
+
+    def counted() -> float:
+        return unpd.metric("unpd_refused_total", service="metrics", reason="allow")
+
     until(is_shown, 10.0, "the next exporter to answer alone")
+    until(lambda: counted() == logged() > 0, 10.0, "the refusals of the one before")
+    killed = unpd.exporter()
+    assert killed is not None
+    procs.kill([killed])
+    assert unpd.wait_event("child.reaped", pid=killed).fields["reason"] == "sigkill"
+    until(is_shown, 10.0, "the exporter after that")
+    assert counted() == logged()

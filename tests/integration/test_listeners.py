@@ -21,9 +21,9 @@ from tests.support.launch import Launch
 from unpd.config.addresses import UnixAddress
 from unpd.errors import AddressError
 from unpd.kernel.sockets import ListenOptions
-from unpd.master.listening.listener import METRICS, WantedListener
+from unpd.master.listening.listener import WantedListener
 from unpd.master.listening.sources import ListenerSources
-from unpd.names import ExitCode
+from unpd.names import METRICS, ExitCode
 
 PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP = 24, 38, 22
 SECCOMP_MODE_FILTER = 2

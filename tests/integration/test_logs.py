@@ -65,12 +65,8 @@ def test_text_from_outside_is_escaped(launch: Launch) -> None:
     assert len(parse_log(unpd.log_text())) == unpd.log_text().count("\n")
 
 
-@pytest.mark.parametrize("style", ["json", "text"])
-def test_both_formats_carry_the_same_fields(launch: Launch, style: str) -> None:
-    """A JSON line is one object; a text line is time, level, event and name=value
-    pairs. Both name the worker.
-    """
-    unpd = launch(f'[log]\nformat = "{style}"\n' + ECHO, ready=style == "json")
+def wait_ready(unpd: Unpd) -> None:
+    """Wait until a daemon is ready whose log does not say so in JSON."""
 
     def is_ready() -> bool:
         with contextlib.suppress(
@@ -80,6 +76,15 @@ def test_both_formats_carry_the_same_fields(launch: Launch, style: str) -> None:
         return False
 
     until(is_ready, 20.0, "the daemon to be ready")
+
+
+@pytest.mark.parametrize("style", ["json", "text"])
+def test_both_formats_carry_the_same_fields(launch: Launch, style: str) -> None:
+    """A JSON line is one object; a text line is time, level, event and name=value
+    pairs. Both name the worker.
+    """
+    unpd = launch(f'[log]\nformat = "{style}"\n' + ECHO, ready=style == "json")
+    wait_ready(unpd)
     port = int(status(unpd)["services"][0]["listeners"][0]["address"].rpartition(":")[2])
     assert clients.converse(("127.0.0.1", port), b"some words") == b"some words"
     line = until(
@@ -510,15 +515,7 @@ def quiet(unpd: Unpd, port: int, metrics: int) -> None:
     """Wait until a daemon without a log is ready. Write its addresses to the place
     where the test's tools look for the log.
     """
-
-    def is_ready() -> bool:
-        with contextlib.suppress(
-            FileNotFoundError, ConnectionRefusedError
-        ):  # between its bind and its listen a socket exists and refuses
-            return bool(status(unpd)["ready"])
-        return False
-
-    until(is_ready, 20.0, "the daemon to be ready")
+    wait_ready(unpd)
     note(
         unpd,
         [

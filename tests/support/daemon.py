@@ -47,7 +47,7 @@ from tests.support.observed import (
     parse_samples,
     total,
 )
-from tests.support.waiting import until
+from tests.support.waiting import pause, until
 from unpd.metrics.pages import CACHED_S
 from unpd.names import ChildKind
 
@@ -393,7 +393,7 @@ class Unpd:
         """Scrape once. A page is shown for CACHED_S: this waits until that time of the
         last one is over.
         """
-        time.sleep(max(0.0, self._page_at + CACHED_S - time.monotonic()))
+        pause(max(0.0, self._page_at + CACHED_S - time.monotonic()))
         answer = self.get("/metrics")
         self._page_at = time.monotonic()
         assert answer.status == http.client.OK, f"scrape: {answer}"

@@ -11,6 +11,8 @@ from unpd.config.host import Host
 from unpd.config.load import Loaded, load
 from unpd.errors import ConfigError
 
+ORDINARY_UID = 1000
+
 
 class Etc:
     """A directory with unpd.toml and conf.d, loaded for an ordinary user. Messages are
@@ -20,7 +22,7 @@ class Etc:
     def __init__(self, path: Path, host: Host) -> None:
         self.main = path / "unpd.toml"
         self.conf_d = path / "conf.d"
-        self.host = replace(host, uid=1000, user="ada")
+        self.host = replace(host, uid=ORDINARY_UID, user="ada")
         path.chmod(0o755)
         self.conf_d.mkdir(mode=0o755)
 

@@ -332,6 +332,7 @@ class Row(Area):
     BUSY_NS = Word("how long the loop of a worker has not waited, since its birth")
     LAG_BUCKETS = Word("longest turns of the loops of workers, by bound", (*LAG_BOUNDS_S, "above"))
     LAG_SUM_NS = Word("the sum of these turns")
+    READERS_REFUSED = Word("clients of an exporter that allow of the metrics did not let in")
 
 
 class Session(Area):

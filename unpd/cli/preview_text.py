@@ -67,10 +67,10 @@ def _replaced(children: Sequence[Values]) -> Iterator[str]:
 
 
 def _child(child: Values) -> str:
-    place = child["service"] or f"{child['pool']}/{child['index']}"
+    slot = child["service"] or f"{child['pool']}/{child['index']}"
     until = "as long as they last" if child["drain_s"] is None else span_text(child["drain_s"])
     keeps = f", for {until}" if child["connections"] else ""
     return (
-        f"{kind_words(child['kind'])} {place}, pid {child['pid'] or 'unknown'},"
+        f"{kind_words(child['kind'])} {slot}, pid {child['pid'] or 'unknown'},"
         f" {counted(child['connections'], 'connection')}{keeps}"
     )

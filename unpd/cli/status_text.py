@@ -12,7 +12,7 @@ from types import MappingProxyType
 from unpd.cli.tables import Columns, Values, table
 from unpd.cli.workers_text import listeners, number, workers
 from unpd.names import UNREADY_PHASES, MasterPhase
-from unpd.wording import counted, live_change_text, rate_text, size_text, span_text
+from unpd.wording import live_change_text, rate_text, retired_text, size_text, span_text
 
 _SERVICES: Columns = MappingProxyType(
     {
@@ -103,12 +103,7 @@ def live_change_line(change: Values) -> str:
 
 def retired_line(retired: Values) -> str:
     """A generation that drains: what is left of it, and until when."""
-    until = f", until {retired['drain_ends_at']}" if retired["drain_ends_at"] else ""
-    return (
-        f"retired from generation {retired['generation']}:"
-        f" {counted(retired['children'], 'child')},"
-        f" {counted(retired['connections'], 'connection')}{until}"
-    )
+    return f"retired from {retired_text(retired)}"
 
 
 def _services(services: Sequence[Values]) -> str:

@@ -50,7 +50,7 @@ from unpd.config.wording import key_shown, name_suggestion, nearest, quoted_list
 from unpd.errors import quoted
 from unpd.kernel.privileges import Identity, identify
 from unpd.libraries import BaseModel, ValidationError
-from unpd.names import NAME_RULE, is_name
+from unpd.names import METRICS, NAME_RULE, is_name
 from unpd.services.base import Options, ServiceType
 from unpd.services.sensor import SensorOptions
 from unpd.services.table import SERVICES
@@ -231,6 +231,9 @@ def _named_tables(
     for name in list(tables)[:limit]:
         if not is_name(name):
             rule = f"the name of a {section[:-1]} {NAME_RULE}{name_suggestion(name, tables)}"
+            findings.error((section, name), rule)
+        elif (section, name) == ("services", METRICS):
+            rule = "no service may have this name: the exporter, whose table is [metrics], has it"
             findings.error((section, name), rule)
         elif (table := _table((section, name), tables[name], findings)) is not None:
             found[name] = table

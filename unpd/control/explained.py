@@ -12,6 +12,7 @@ from unpd.access.explain import ADMITTED, WAITS, Explanation, Look
 from unpd.access.peer import Peer
 from unpd.config.wording import quoted_list
 from unpd.errors import quoted
+from unpd.names import METRICS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +49,7 @@ def fields_of(
 
 def no_service(name: str, services: Iterable[str], whose: str = "the daemon") -> str:
     """A sentence for the name of no service. ``whose``: what has the ``services``."""
-    if name == "metrics":
+    if name == METRICS:
         return (
             "metrics is no service: allow in [metrics] alone says who may read the metrics, and"
             " live denials do not hold there"

@@ -13,8 +13,8 @@ from unpd.board.columns import Cells, Columns
 from unpd.board.layout import Master, Row
 from unpd.board.memory import Scoreboard
 from unpd.config.schema import Config, ServiceConfig
-from unpd.master.listening.listener import METRICS, WantedListener, is_key
-from unpd.names import is_name
+from unpd.master.listening.listener import WantedListener, is_key
+from unpd.names import METRICS, is_name
 from unpd.services.redirect import RedirectOptions, parse_target
 
 WantedListeners = Collection[WantedListener]

@@ -15,8 +15,8 @@ from unpd.board.layout import Master
 from unpd.board.memory import sane
 from unpd.kernel.clock import since_boot_ns
 from unpd.loop import now
-from unpd.master.listening.listener import METRICS
 from unpd.master.runtime import Runtime
+from unpd.names import METRICS
 
 
 def record(runtime: Runtime) -> None:

@@ -25,10 +25,10 @@ from unpd.core.model import State
 from unpd.kernel import datagrams, pressure, procnet, tcp_info
 from unpd.loop import now
 from unpd.master.busyness import Sample
-from unpd.master.listening.listener import METRICS, OpenListener
+from unpd.master.listening.listener import OpenListener
 from unpd.master.runtime import Runtime
 from unpd.master.status import degradations
-from unpd.names import ChildKind
+from unpd.names import METRICS, ChildKind
 
 _PAGE_BYTES = resource.getpagesize()
 _BUSYNESS = (layout.Row.BEAT_NS, layout.Row.BUSY_NS)

@@ -28,12 +28,13 @@ from unpd.kernel.clock import since_boot_ns
 from unpd.logs import moment
 from unpd.loop import now
 from unpd.master.counts import Counts
-from unpd.master.listening.listener import METRICS, OpenListener
+from unpd.master.listening.listener import OpenListener
 from unpd.master.retired import moment_of, retired
 from unpd.master.runtime import ChildProcess, Runtime
 from unpd.metrics.reading import child_beat_age_s
 from unpd.names import (
     ENDING_PHASES,
+    METRICS,
     UNREADY_PHASES,
     ChildKind,
     ChildPhase,

@@ -113,6 +113,7 @@ class Reading:
     the longest turns of the loops of workers. ``beat_age_s``: how long ago the master's
     last heartbeat was. ``sources_tracked``: how many sources of
     connections are counted (:meth:`unpd.board.sources.SourceCounts.tracked`).
+    ``readers_refused``: how many clients the exporters have refused.
     """
 
     labels: Labels
@@ -125,6 +126,7 @@ class Reading:
     zombies: int | None
     beat_age_s: float | None
     sources_tracked: int
+    readers_refused: int
 
     @classmethod
     def take(cls, board: Scoreboard, labels: Labels, sources_tracked: int) -> Self:
@@ -142,6 +144,7 @@ class Reading:
             zombies=_zombies(board, labels.master_pid),
             beat_age_s=_beat_age_s(board),
             sources_tracked=sources_tracked,
+            readers_refused=_sum_of(board, rows, Row.READERS_REFUSED),
         )
 
 
@@ -187,8 +190,12 @@ def child_beat_age_s(beat_ns: int, born_ns: int, at_s: float) -> float | None:
 
 def lines_dropped(board: Scoreboard, rows: Iterable[int]) -> int:
     """How many log lines the children of these rows have dropped."""
-    words = [board.words[Board.ROWS + row * Row.size + Row.LOG_DROPPED] for row in rows]
-    return sum(sane_cells(words))
+    return _sum_of(board, rows, Row.LOG_DROPPED)
+
+
+def _sum_of(board: Scoreboard, rows: Iterable[int], word: int) -> int:
+    """The sum of one of the words of :class:`Row`."""
+    return sum(sane_cells([board.words[layout.row_start(row) + word] for row in rows]))
 
 
 def _living(board: Scoreboard) -> list[Entry]:

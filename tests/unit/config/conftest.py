@@ -1,13 +1,14 @@
 """Fixtures: a machine to check configurations against, two ways to load a text on it,
-and a configuration of several files.
+a configuration of several files, and an ordinary user.
 """
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.etc import Etc
+from tests.support.etc import ORDINARY_UID, Etc
 from unpd.config.host import Host
 from unpd.config.load import Loaded, loads
 from unpd.errors import ConfigError
@@ -49,3 +50,13 @@ def refuse(host: Host) -> Callable[[str], list[str]]:
 def etc(tmp_path: Path, host: Host) -> Etc:
     """A configuration of several files."""
     return Etc(tmp_path, host)
+
+
+@pytest.fixture
+def no_root() -> Iterator[None]:
+    """Run the test as an ordinary user, because root may read every file."""
+    uid = os.geteuid()
+    if uid == 0:
+        os.seteuid(ORDINARY_UID)
+    yield
+    os.seteuid(uid)

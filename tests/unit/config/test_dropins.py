@@ -1,7 +1,6 @@
 """Which files are drop-ins, and whether their directory is trusted."""
 
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from unpd.config.load import load
 from unpd.errors import ConfigError
 from unpd.kernel.privileges import user_name
 
-ORDINARY_UID = 1000
 ECHO = "[services.echo]\n"
 WORLD_WRITABLE = "every user can write to the directory (mode 0777): run chmod o-w on it"
 
@@ -122,16 +120,6 @@ def test_a_fifo_in_place_of_the_directory(etc: Etc) -> None:
     etc.conf_d.rmdir()
     os.mkfifo(etc.conf_d)
     assert refusal(etc) == ": the directory cannot be read: Not a directory"
-
-
-@pytest.fixture
-def no_root() -> Iterator[None]:
-    """Run the test as an ordinary user, because root may read every file."""
-    uid = os.geteuid()
-    if uid == 0:
-        os.seteuid(ORDINARY_UID)
-    yield
-    os.seteuid(uid)
 
 
 def test_a_closed_directory(tmp_path: Path, etc: Etc, request: pytest.FixtureRequest) -> None:

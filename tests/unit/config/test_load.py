@@ -393,6 +393,13 @@ def test_frozen(accept: Accept) -> None:
         ),
         ("[services.'']", f'unpd.toml:1: services."": the name of a service {NAME_RULE}'),
         (
+            f"[services.metrics]\ntype = 'echo'\n{ECHO}",
+            (
+                "unpd.toml:1: services.metrics: no service may have this name: the exporter, whose"
+                " table is [metrics], has it"
+            ),
+        ),
+        (
             f"[services.a{'b' * 32}]",
             f"unpd.toml:1: services.a{'b' * 32}: the name of a service {NAME_RULE}",
         ),

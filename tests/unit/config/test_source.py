@@ -3,20 +3,19 @@
 import os
 import socket
 import stat
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.support import faults
+from tests.support.etc import ORDINARY_UID
 from unpd.config.host import Host
 from unpd.config.load import load
 from unpd.config.source import MAX_BYTES, Source, distrust, parse, read
 from unpd.errors import ConfigError
 from unpd.kernel.privileges import user_name
 
-ORDINARY_UID = 1000
 ECHO = b"[services.echo]\n"
 FILE = stat.S_IFREG
 DIRECTORY = stat.S_IFDIR
@@ -145,16 +144,6 @@ def test_socket(tmp_path: Path) -> None:
         assert (
             refusal(tmp_path / "socket") == ": the file cannot be read: No such device or address"
         )
-
-
-@pytest.fixture
-def no_root() -> Iterator[None]:
-    """Run the test as an ordinary user, because root may read every file."""
-    uid = os.geteuid()
-    if uid == 0:
-        os.seteuid(ORDINARY_UID)
-    yield
-    os.seteuid(uid)
 
 
 def test_unreadable(tmp_path: Path, request: pytest.FixtureRequest) -> None:

@@ -152,6 +152,7 @@ def test_all_label_values_are_there_before_the_first_event(metrics: Metrics) -> 
                 metrics.value(name, service=service, reason=reason) for reason in RefusalReason
             ] == [0] * len(RefusalReason)
         assert metrics.value("unpd_connection_duration_seconds_count", service=service) == 0
+    assert metrics.value("unpd_refused_total", service="metrics", reason="allow") == 0
     for pool in ("default", "slow"):
         for served in SERVING_KINDS:
             assert [
@@ -214,6 +215,16 @@ def test_refusals_are_counted_by_service_and_reason(
         if sample.name in ("unpd_refused_total", "unpd_would_refuse_total") and sample.value
     }
     assert shown == {(name, "echo", reason): 6}
+
+
+def test_refusals_of_the_exporter_are_one_sum(metrics: Metrics) -> None:
+    """Over all exporters that there ever were, without what no honest one has
+    counted.
+    """
+    metrics.service(2, ECHO)
+    for row, count in enumerate((3, layout.SANE_COUNT, 4)):
+        metrics.board.row(row)[layout.Row.READERS_REFUSED] = count
+    assert metrics.value("unpd_refused_total", service="metrics", reason="allow") == 7
 
 
 @pytest.mark.parametrize("result", HeaderResult)

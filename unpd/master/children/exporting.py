@@ -14,6 +14,7 @@ from unpd.access.decide import Verdict
 from unpd.access.peer import Peer
 from unpd.access.rules import Entry
 from unpd.board import layout
+from unpd.board.memory import wrapped
 from unpd.board.sources import SourceCounts
 from unpd.config.addresses import BoundAddress, TcpAddress
 from unpd.config.writing import key_shown
@@ -23,12 +24,11 @@ from unpd.loop import now
 from unpd.master.children.fork import CHILD_SIGNALS, Newborn
 from unpd.master.children.serving import kind_of, services_of_slots
 from unpd.master.columns import target_keys
-from unpd.master.listening.listener import METRICS
 from unpd.master.runtime import Deployment, Runtime
 from unpd.metrics.exporter import FINISH_S, ExporterContext, PageContext, run_exporter
 from unpd.metrics.labels import Labels, ListenerLabels, Server, TargetLabels
 from unpd.metrics.page.news import News
-from unpd.names import ChildKind, ChildOrder, RefusalReason
+from unpd.names import METRICS, ChildKind, ChildOrder, RefusalReason
 from unpd.worker.refusals import RefusalLines
 
 FINISH_SHARE = 0.1
@@ -73,6 +73,8 @@ def live_as_exporter(runtime: Runtime, deployment: Deployment, newborn: Newborn)
         lines.flush(now())
 
     def refused(peer: Peer) -> None:
+        cells = newborn.cells
+        cells[layout.Row.READERS_REFUSED] = wrapped(cells[layout.Row.READERS_REFUSED] + 1)
         lines.refused(METRICS, peer, verdict, now())
 
     counts, feed = SourceCounts(runtime.sources, newborn.board.rows_shown), runtime.page_feed

@@ -26,9 +26,7 @@ from unpd.kernel.socket_options import SocketState
 from unpd.kernel.sockets import ListenOptions
 from unpd.kernel.tcp_info import accept_queue
 from unpd.master.systemd.offers import DescriptorStore
-
-METRICS = "metrics"
-"""The ``service`` of the exporter's listener."""
+from unpd.names import METRICS
 
 STORED_PREFIX = "unpd-stored-listener-"
 """The beginning of the name of each stored listener. systemd passes stored descriptors

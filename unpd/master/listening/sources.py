@@ -24,10 +24,11 @@ from unpd.errors import AddressError
 from unpd.kernel import datagrams, sockets
 from unpd.kernel.activation import Passed
 from unpd.kernel.sockets import ListenOptions
-from unpd.master.listening.listener import METRICS, OpenListener, WantedListener
+from unpd.master.listening.listener import OpenListener, WantedListener
 from unpd.master.listening.opening import REFUSALS, adopted, bound_address, open_new, refusal
 from unpd.master.listening.stored import StoredListeners
 from unpd.master.systemd.offers import DescriptorStore
+from unpd.names import METRICS
 from unpd.services.program import ProgramOptions
 
 _METRICS_OPTIONS = ListenOptions(

@@ -21,9 +21,9 @@ from unpd.core.model import Child, Slot, State, credible_beat
 from unpd.core.policy import policy_of
 from unpd.kernel import datagrams, sockets
 from unpd.master.children.serving import kind_of, served_by
-from unpd.master.listening.listener import METRICS, OpenListener
+from unpd.master.listening.listener import OpenListener
 from unpd.master.runtime import Deployment, Runtime
-from unpd.names import ChildKind, ChildPhase, MasterPhase
+from unpd.names import METRICS, ChildKind, ChildPhase, MasterPhase
 
 SHORTEST_INTERVAL_S = 3.0
 """A worker beats once a second, and a little later on a busy machine."""

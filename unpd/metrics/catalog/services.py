@@ -9,7 +9,7 @@ from unpd.board import layout
 from unpd.board.layout import Master
 from unpd.metrics.catalog.row import Counter, Gauge, Histogram, Metric, Series, Value
 from unpd.metrics.reading import Reading, ServiceCounts
-from unpd.names import ACCEPT_ERRNOS
+from unpd.names import ACCEPT_ERRNOS, METRICS, RefusalReason
 
 
 def per_service(value: Callable[[ServiceCounts], Value]) -> Callable[[Reading], Series[Value]]:
@@ -46,11 +46,10 @@ def _unanswered(reading: Reading) -> Series[float]:
 
 
 def _refused(reading: Reading) -> Series[float]:
-    return (
-        ((service.name, reason.value), count)
-        for service in reading.services
-        for reason, count in zip(layout.REFUSAL_REASONS, service.refused, strict=True)
-    )
+    for service in reading.services:
+        for reason, count in zip(layout.REFUSAL_REASONS, service.refused, strict=True):
+            yield (service.name, reason.value), count
+    yield (METRICS, RefusalReason.ALLOW.value), reading.readers_refused
 
 
 def _would_refuse(reading: Reading) -> Series[float]:
@@ -216,7 +215,8 @@ ROWS: tuple[Metric, ...] = (
     Counter(
         "unpd_refused_total",
         ("service", "reason"),
-        "Connections and datagrams refused, by reason.",
+        "Connections and datagrams refused, by reason; those to the exporter, by metrics.allow,"
+        " have the service metrics.",
         _refused,
     ),
     Counter(

@@ -21,7 +21,7 @@ from unpd.metrics.page.wording import (
     time_of_day,
 )
 from unpd.names import UNREADY_PHASES, MasterPhase
-from unpd.wording import counted, live_change_text, rate_text, size_text
+from unpd.wording import counted, live_change_text, rate_text, retired_text, size_text
 
 Values = Mapping[str, Any]
 WORDS = (
@@ -135,17 +135,10 @@ def _notes(values: Values) -> Iterator[str]:
         yield f"Live change, not saved: {live_change_text(change)}."
     if more := values["live_changes_left_out"]:
         yield f"{counted(more, 'more live change')}: see unpd status."
-    for old in values["retired"]:
-        until = (
-            f", until {time_of_day(end, values['time'])} UTC"
-            if (end := old["drain_ends_at"])
-            else ""
-        )
-        yield (
-            f"Retired from generation {old['generation']}:"
-            f" {counted(old['children'], 'child')},"
-            f" {counted(old['connections'], 'connection')}{until}."
-        )
+    for retired in values["retired"]:
+        ends_at = retired["drain_ends_at"]
+        until = f"{time_of_day(ends_at, values['time'])} UTC" if ends_at else None
+        yield f"Retired from {retired_text({**retired, 'drain_ends_at': until})}."
 
 
 # --- charts ---------------------------------------------------------------------------
