@@ -108,7 +108,7 @@ def test_the_page_lives(unpd: Unpd, browser: Browser) -> None:
     assert browser.evaluate(cell("daytime", REFUSED)) == "0"
     with clients.connect(unpd.address("daytime"), source="127.0.0.2") as sock:
         assert clients.read_all(sock) == b""
-    browser.wait(f"{cell('daytime', REFUSED)} === '1'")
+    browser.wait(f"{cell('daytime', REFUSED)} === '1deny'")
     victim = unpd.workers()[0]
     os.kill(victim, SIGKILL)
     until(lambda: len({*unpd.workers()} - {victim}) == 2, 20, "another worker")
