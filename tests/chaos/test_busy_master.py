@@ -2,8 +2,6 @@
 
 import contextlib
 import json
-import socket
-import struct
 
 import pytest
 
@@ -15,10 +13,6 @@ from tests.support.observed import Samples, total
 from tests.support.operating import VERSION, read_answer, status, wait_all_ready
 from tests.support.waiting import until
 
-TEN_SECONDS = struct.pack("@ll", 10, 0)
-"""How long connect(2) waits for room in the queue of the control socket. A timeout of
-Python would not wait: unix(7) has EAGAIN for a socket that does not block.
-"""
 LAG = "unpd_loop_lag_seconds"
 LONG, VERY_LONG = "0.1", "0.5"
 """Bounds of the histogram. A turn may take 20 ms; another process may take the
@@ -68,9 +62,7 @@ def test_a_thousand_control_clients_hold_nobody_up(launch: Launch) -> None:
     before = long_turns(unpd)
     with contextlib.ExitStack() as stack:
         for _ in range(1000):
-            sock = stack.enter_context(socket.socket(socket.AF_UNIX))
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, TEN_SECONDS)
-            sock.connect(str(unpd.control))
+            stack.enter_context(clients.connect(str(unpd.control)))
         assert clients.converse(unpd.address("echo"), b"hello") == b"hello"
     wait_all_ready(unpd)
     assert long_turns(unpd) == before

@@ -41,7 +41,13 @@ def connect(
     """
     sock = socket.socket(family(address), socket.SOCK_STREAM)
     try:
-        sock.settimeout(timeout_s)
+        if sock.family == socket.AF_UNIX:
+            # Where the accept queue is full, a socket that does not block gets EAGAIN
+            # at once (connect(2)): this one waits, and so long at most (socket(7)).
+            limit = struct.pack("@ll", int(timeout_s), round(timeout_s % 1 * 1e6))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        else:
+            sock.settimeout(timeout_s)
         if receive_buffer:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         if send_buffer:
@@ -49,6 +55,7 @@ def connect(
         if source:
             sock.bind((source, 0))
         sock.connect(address)
+        sock.settimeout(timeout_s)
     except BaseException:
         sock.close()
         raise
