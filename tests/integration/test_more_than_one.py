@@ -5,6 +5,7 @@ instance alone, unless something before them counts.
 
 import contextlib
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from signal import SIGKILL, SIGTERM
@@ -12,7 +13,7 @@ from socket import socket
 
 import pytest
 
-from tests.support import clients, faults, loads
+from tests.support import ROOT, clients, faults, loads
 from tests.support.balanced import (
     FAMILIES,
     HOSTS,
@@ -31,12 +32,14 @@ from tests.support.balanced import (
     site,
     speaks,
 )
+from tests.support.documented import changed
 from tests.support.launch import Launch
 from tests.support.load_generator import OUTCOMES
 from tests.support.loads import RunningLoad, cut_off
 from tests.support.manual import example
 from tests.support.operating import ask
 from tests.support.waiting import holds, until
+from unpd import __version__
 
 
 def needs_machines(test: Callable[..., None]) -> Callable[..., None]:
@@ -48,6 +51,7 @@ def needs_machines(test: Callable[..., None]) -> Callable[..., None]:
 
 
 RATE, CONCURRENCY = 150, 16
+OTHER_VERSION = "9.8.7"
 LIMIT = 100
 """The manual's connections of a source."""
 OPENED = 200
@@ -91,14 +95,17 @@ def failures(load: RunningLoad) -> int:
 
 
 @needs_machines
-def test_nobody_is_refused_who_was_not_with_the_killed_one(launch: Launch, tmp_path: Path) -> None:
+def test_nobody_is_refused_who_was_not_with_the_killed_one(
+    launch: Launch, tmp_path: Path, public: Path
+) -> None:
     """One machine is drained, one killed, one upgraded, under short and long
     connections: only those with the killed one are lost. A stop with the lame time of
     the manual loses none.
 
-    The upgrade is a stop and a start of the same program. No test installs a package
-    between the two, as the manual does: test_lifecycle.py of the packaging tests
-    upgrades the deb on a booted system, under a daemon that runs and without HAProxy.
+    The upgrade is a stop and the start of another program, a copy of ours with another
+    version. The manual installs a package between the two: test_lifecycle.py of the
+    packaging tests does so on a booted system, under a daemon that runs and without
+    HAProxy.
     """
     with (
         site(launch, tmp_path) as made,
@@ -118,7 +125,7 @@ def test_nobody_is_refused_who_was_not_with_the_killed_one(launch: Launch, tmp_p
         lost = kill_and_return(made, load, of)
         assert lost <= CONCURRENCY
 
-        upgrade(made, load, of["three"])
+        upgrade(made, load, of["three"], public)
         stop_and_return(made, load)
         assert failures(load) == lost
         result = load.stop()
@@ -166,11 +173,13 @@ def kill_and_return(made: Site, load: RunningLoad, of: dict[str, list[socket]]) 
     return lost
 
 
-def upgrade(made: Site, load: RunningLoad, socks: list[socket]) -> None:
-    """Stop the third machine's daemon, and start it again. HAProxy notices while
-    it is lame, and each long connection ends with a FIN.
+def upgrade(made: Site, load: RunningLoad, socks: list[socket], place: Path) -> None:
+    """Stop the third machine's daemon, and start another program in its place, which
+    lies in the directory ``place``. HAProxy notices while the daemon is lame, and each
+    long connection ends with a FIN.
     """
     unpd = made.unpds["three"]
+    assert made.version("three") == __version__
     unpd.signal(SIGTERM)
     unpd.wait_event("master.lame")
     made.balancer.becomes("three", "DOWN")
@@ -184,8 +193,18 @@ def upgrade(made: Site, load: RunningLoad, socks: list[socket]) -> None:
     assert unpd.wait_exit() == 0
     assert made.started("three") == taken, "a client came after HAProxy had noticed"
     assert not unpd.log_events("worker.drain_timed_out")
-    come_back(made, "three")
+    put_another_program(place)
+    come_back(made, "three", place)
+    assert made.version("three") == OTHER_VERSION
     load.more(RATE)
+
+
+def put_another_program(directory: Path) -> None:
+    """Copy the program into a directory, with another version."""
+    copy = directory / "unpd"
+    shutil.copytree(ROOT / "unpd", copy, ignore=shutil.ignore_patterns("__pycache__"))
+    module = copy / "__init__.py"
+    module.write_text(changed(module.read_text(), {__version__: OTHER_VERSION}))
 
 
 def stop_and_return(made: Site, load: RunningLoad) -> None:
@@ -201,9 +220,11 @@ def stop_and_return(made: Site, load: RunningLoad) -> None:
     come_back(made, "one")
 
 
-def come_back(made: Site, name: str) -> None:
-    """Start a machine's daemon again, and wait until it has clients."""
-    made.start(name)
+def come_back(made: Site, name: str, program: Path | None = None) -> None:
+    """Start a machine's daemon again, or that of another program, and wait until it has
+    clients.
+    """
+    made.start(name, program)
     made.balancer.becomes(name, "UP")
     until(lambda: made.started(name), PATIENCE_S, f"clients on machine {name}")
 

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import ROOT, faults, procs
+from tests.support import ROOT, faults
+from tests.support.apart import apart
 from tests.support.waiting import until
 
 SECTION = (ROOT / "README.md").read_text().split("## UNP in unpd\n", 1)[1].split("\n## ", 1)[0]
@@ -163,35 +164,8 @@ def machine(directory: Path) -> Iterator[Machine]:
     """Make the namespaces; end all processes in them afterwards."""
     (directory / ".venv").symlink_to(sys.prefix)
     (directory / "config").symlink_to(ROOT / "config")
-    start = "mount -t tmpfs -o mode=0755 tmpfs /run && ip link set lo up && echo up && read end"
-    others = procs.child_pids(os.getpid())
-    flags = ("--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
-    with subprocess.Popen(
-        ["unshare", *flags, "sh", "-c", start],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as unshare:
-        assert unshare.stdout is not None
-        assert unshare.stdout.readline() == "up\n"
-        (init,) = procs.child_pids(unshare.pid)
-        try:
-            yield Machine(
-                ("nsenter", "--target", str(init), "--net", "--mount", "--pid"), directory
-            )
-        finally:
-            assert unshare.stdin is not None
-            unshare.stdin.close()  # process 1 ends, and the kernel ends the others
-            until(lambda: _gone(unshare, others), READY_S, "the end of the namespaces")
-
-
-def _gone(unshare: "subprocess.Popen[str]", others: set[int]) -> bool:
-    """Whether the namespaces have ended. They wait for their dead processes, of which
-    this process has adopted some if a test failed.
-    """
-    for pid in procs.child_pids(os.getpid()) - others - {unshare.pid}:
-        procs.reap(pid)
-    return unshare.poll() is not None
+    with apart("mount -t tmpfs -o mode=0755 tmpfs /run") as there:
+        yield Machine(there.prefix, directory)
 
 
 def is_ready(log: str) -> bool:

@@ -9,6 +9,7 @@ AssertionError with the end of each program's log. Everybody is an administrator
 import contextlib
 import http.client
 import json
+import os
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -143,6 +144,27 @@ class Cluster:
         """Apply resources, and wait until the Deployment has rolled out."""
         self.kubectl("apply", "--filename=-", stdin=yaml.safe_dump_all(manifests))
         self.rolled_out()
+
+    def remove(self) -> None:
+        """Delete the namespace of unpd, and wait until all in it is gone."""
+        self.kubectl("delete", "namespace", "unpd")
+
+    def type(self, command: str, directory: Path) -> str:
+        """Run a line of the shell in a directory, with the kubectl of this machine, and
+        return what it prints. AssertionError if it fails.
+        """
+        done = subprocess.run(
+            ["sh", "-c", command],
+            cwd=directory,
+            env={**os.environ, "KUBECONFIG": str(self._programs.config)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=240.0,
+            check=False,
+        )
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}\n{self.state()}"
+        return done.stdout
 
     def rolled_out(self) -> None:
         """Wait until every pod is a new one and is ready, and the old ones are gone."""

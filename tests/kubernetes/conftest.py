@@ -20,12 +20,19 @@ def no_process_left() -> None:
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
-    """A cluster with the manifests applied."""
+def bare() -> Iterator[Cluster]:
+    """A cluster, to which no manifest is applied."""
     assert "UNPD_CLUSTER" in os.environ, "the cluster needs namespaces: make test-kubernetes"
     image = ROOT / f"dist/unpd-{__version__}-amd64.docker.tar"
     assert image.exists(), f"{image} is missing: make image"
     programs, directory = (Path(os.environ[f"UNPD_{name}"]) for name in ("KUBERNETES", "CLUSTER"))
     with running(programs, directory, image) as made:
-        made.apply(rendered(OVERLAY))
         yield made
+
+
+@pytest.fixture(scope="module")
+def cluster(bare: Cluster) -> Iterator[Cluster]:
+    """The cluster with the manifests applied."""
+    bare.apply(rendered(OVERLAY))
+    yield bare
+    bare.remove()

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from subprocess import CompletedProcess
+from subprocess import CompletedProcess, Popen
 
 from tests.packaging.machine import RUN_S, Machine
 
@@ -21,6 +21,10 @@ class Account:
         return self.machine.run(
             *self.become, "sh", "-l", "-c", command, check=check, timeout_s=timeout_s
         )
+
+    def start(self, command: str) -> Popen[str]:
+        """Start a line of the shell in the same way, and return at once."""
+        return self.machine.start(*self.become, "sh", "-l", "-c", command)
 
     def follow(self, printed: str) -> None:
         """Run the commands that ``unpd install-units`` has printed. The files that it

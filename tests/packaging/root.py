@@ -92,9 +92,11 @@ def upgradable() -> Path:
 
 def with_installers() -> Path:
     """The directory of a plain Debian 12 that has the installers of Python packages
-    too. The first call takes half a minute and needs the network.
+    too, and what those need who run the source. The first call takes half a minute and
+    needs the network.
     """
-    return _kept(BOOKWORM, "installers", PREPARE, packages=(*PACKAGES, "python3-venv", "pipx"))
+    more = ("curl", "make", "pipx", "python3-venv")
+    return _kept(BOOKWORM, "installers", PREPARE, packages=(*PACKAGES, *more))
 
 
 def _kept(

@@ -24,6 +24,7 @@ from tests.support.documented import changed
 from tests.support.faults import Namespace, find_tool, namespace
 from tests.support.launch import Launch
 from tests.support.manual import example
+from tests.support.operating import status
 from tests.support.waiting import until
 
 PAGE = "unpd.8"
@@ -205,8 +206,8 @@ class Balancer:
 
 
 class Site:
-    """The whole. ``unpds``: the daemon of each machine. ``balancer`` starts after
-    them.
+    """The whole. ``unpds``: the daemon of each machine that :meth:`start` has started.
+    ``balancer`` starts after them.
     """
 
     balancer: Balancer
@@ -215,15 +216,31 @@ class Site:
         self.net = net
         self._launch = launch
         self.unpds: dict[str, Unpd] = {}
-        for name in HOSTS:
-            self.start(name)
 
-    def start(self, name: str) -> None:
-        """Start unpd on a machine, and wait until it is ready."""
+    def start(self, name: str, program: Path | None = None) -> None:
+        """Start unpd on a machine, and wait until it is ready. ``program``: the
+        directory of another unpd than ours.
+        """
         lame = "lame_duck_s = 600" if name == HELD_LAME else LAME_DUCK
         changes = {HOSTS["one"]: HOSTS[name], LAME_DUCK: lame}
         text = changed(example(PAGE, "[daemon]\nlame"), changes)
-        self.unpds[name] = self._launch(text + CONNECTIONS, prefix=self.net.hosts[name].prefix)
+        env = {"PYTHONPATH": str(program)} if program else {}
+        prefix = self.net.hosts[name].prefix
+        self.unpds[name] = self._launch(text + CONNECTIONS, prefix=prefix, env=env)
+
+    def stop(self, name: str) -> None:
+        """End the daemon of a machine, if it runs, without its lame time."""
+        unpd = self.unpds.get(name)
+        if unpd and unpd.process.poll() is None:
+            unpd.stop(SIGINT)
+
+    def version(self, name: str) -> str:
+        """The version that a machine's daemon reports and shows in its metrics."""
+        unpd = self.unpds[name]
+        found = status(unpd)["version"]
+        with self.net.balancer.entered():
+            assert unpd.total("unpd_build_info", version=found) == 1
+        return str(found)
 
     def connect(self, source: str, *, timeout_s: float = 10.0) -> socket.socket:
         """Connect a client through HAProxy."""
@@ -263,17 +280,18 @@ def own_address(sock: socket.socket) -> str:
 @contextlib.contextmanager
 def site(launch: Launch, directory: Path, more: str = "", denied: str = "") -> Iterator[Site]:
     """Start three unpd, and HAProxy with ``more`` lines in its front end and the
-    networks ``denied`` in its list. The daemons end after the test.
+    networks ``denied`` in its list. All of them end with the block, however it ends.
     """
     with machines() as net, contextlib.ExitStack() as stack:
         made = Site(launch, net)
+        for name in HOSTS:
+            stack.callback(made.stop, name)
+            made.start(name)
         made.balancer = Balancer(net.balancer, directory, more, denied)
         stack.callback(made.balancer.end)
         for name in HOSTS:
             made.balancer.becomes(name, "UP")
         yield made
-        for unpd in made.unpds.values():
-            unpd.stop(SIGINT)  # without its lame time
 
 
 def run_there(where: Namespace, *command: str, data: str = "") -> None:

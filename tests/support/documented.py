@@ -1,6 +1,6 @@
 """What the README says, for tests that do it: the section "Programs" with the services
-of programs and the files that they need, and the table of ways to install. The tests
-follow this text with other places and ports.
+of programs and the files that they need, the table of ways to install, and the commands
+of other sections. The tests follow this text, some with other places and ports.
 """
 
 import re
@@ -11,9 +11,31 @@ from tests.support import ROOT
 _README = (ROOT / "README.md").read_text()
 _SECTION = _README.split("### Programs\n", 1)[1].split("\n### ", 1)[0]
 _BLOCKS = re.findall(r"^```\w+\n(.*?)^```$", _SECTION, re.MULTILINE | re.DOTALL)
-_INSTALLATION = _README.split("\n## Installation\n", 1)[1].split("\n## ", 1)[0]
+_CONSOLE = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_TYPED = re.compile(r"^[#$] ((?:.*\\\n)*.*)\n((?:(?![#$] ).*\n)*)", re.MULTILINE)
+"""A command, whose lines but the last end in a backslash, and what it prints."""
 _FILE = re.compile(r"^# (/\S+)$", re.MULTILINE)
 """A line that names the file in which its block is."""
+
+
+def _section(heading: str) -> str:
+    return _README.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
+
+
+_INSTALLATION = _section("Installation")
+
+
+def typed(heading: str) -> list[tuple[str, str]]:
+    """Return each command that a section has a reader type, with what it prints."""
+    blocks = _CONSOLE.findall(_section(heading))
+    return [found for block in blocks for found in _TYPED.findall(block)]
+
+
+def mentioned(heading: str, program: str) -> list[str]:
+    """Return each command of a program that stands in the sentences of a section."""
+    text = _CONSOLE.sub("", _section(heading))
+    commands = (" ".join(command.split()) for command in _commands(text))
+    return [command for command in commands if command.startswith(f"{program} ")]
 
 
 def services() -> dict[str, str]:
