@@ -26,7 +26,7 @@
 #   make dashboard  renews the dashboard for Grafana from the metrics of the program
 #   make prometheusrule
 #                   renews the PrometheusRule for Kubernetes from the alert rules
-#   make pictures   renews the pictures in docs/ by those of the tests, in eleven minutes
+#   make pictures   renews the pictures in docs/ by those of the tests, in 22 minutes
 #   make clean      removes .venv and the caches
 #
 # PYTHON=... chooses the interpreter. ARGS=... goes to pytest, to the benchmark, or to

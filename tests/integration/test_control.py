@@ -287,7 +287,7 @@ def test_a_control_socket_whose_directory_was_away_is_found_again(
         (b'{"version": 1, "verb": "stop", "quick": "yes"}\n', "quick must be true or false"),
         (
             b'{"version": 1, "verb": "status", "quick": true}\n',
-            "unknown argument 'quick': status takes no argument",
+            "unknown argument 'quick': status takes only history",
         ),
     ],
     ids=[

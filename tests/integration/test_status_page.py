@@ -19,6 +19,7 @@ from tests.support.operating import ask, reload
 from tests.support.waiting import until
 from unpd.control.answer_fields import mismatch
 from unpd.control.page_fields import PAGE
+from unpd.control.status_fields import STATUS
 
 LIMITED = """
 [services.echo]
@@ -203,6 +204,32 @@ def test_the_status_page_is_live(launch: Launch) -> None:
     assert text in events(found, "child.reaped")
     until(lambda: events(status(unpd), "reload.succeeded"), 20, "the reload is an event")
     until(lambda: status(unpd)["last_reload"], 20, "the reload is the last one")
+    assert_told_on_the_control_socket(unpd)
+
+
+def assert_told_on_the_control_socket(unpd: Unpd) -> None:
+    """The answer to ``status`` has the same samples and events where it was asked for
+    them, and nulls where it was not.
+    """
+    names = ("totals", "history", "events")
+    short = ask(unpd.control, verb="status")["status"]
+    assert [short[name] for name in names] == [None] * 3
+    page, told = status(unpd), ask(unpd.control, verb="status", history=True)["status"]
+    assert not mismatch(told, STATUS), mismatch(told, STATUS)
+    assert [told[name].keys() for name in names[:2]] == [page[name].keys() for name in names[:2]]
+    assert told["events"] == page["events"]
+    mine, its = (samples(one["history"]) for one in (told, page))
+    common = mine.keys() & its.keys()
+    assert len(common) >= 2
+    assert [mine[at_s] for at_s in sorted(common)] == [its[at_s] for at_s in sorted(common)]
+    assert told["totals"]["active_max_10min"] == page["totals"]["active_max_10min"] == 1
+
+
+def samples(history: dict[str, Any]) -> dict[float, list[Any]]:
+    """The samples of a history by their times."""
+    lists = [history[name] for name in history if name not in ("now_s", "at_s")]
+    rows = [list(row) for row in zip(*lists, strict=True)]
+    return dict(zip(history["at_s"], rows, strict=True))
 
 
 def becomes_ready(unpd: Unpd) -> dict[str, Any]:

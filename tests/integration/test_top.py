@@ -2,25 +2,31 @@
 
 import contextlib
 import io
+import math
 import os
 import re
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from signal import SIGCONT, SIGHUP, SIGSTOP, SIGTERM, Signals
+from signal import SIGCONT, SIGHUP, SIGKILL, SIGSTOP, SIGTERM, Signals
 from typing import Any
 
 import pytest
 from rich.console import Console
 
 from tests.support import ROOT, clients, faults, procs
+from tests.support.daemon import Unpd
 from tests.support.launch import Launch
-from tests.support.waiting import until
+from tests.support.operating import reload
+from tests.support.scale import scale
+from tests.support.waiting import pause, until
 from tests.support.watched import Watched, watching
 from tests.unit.control.test_status_fields import example
 from unpd.cli.top.answers import Answer, Answers
+from unpd.cli.top.bars import BARS
 from unpd.cli.top.columns import make_tables
 from unpd.cli.top.layout import Size, page
 from unpd.cli.top.painting import painted
@@ -94,6 +100,42 @@ def test_the_screen_lives_with_the_daemon(launch: Launch, tmp_path: Path) -> Non
         left(screen)
 
 
+@pytest.mark.slow
+def test_the_charts_outlast_a_reload(launch: Launch, tmp_path: Path) -> None:
+    """They show the clients that come, and after a reload the clients that have gone,
+    with the reload among the events. A small window has no charts, and a terminal
+    without the characters of bars has numbers.
+    """
+    unpd = launch(ECHO.format(tmp_path / "control.sock"))
+    words = ("--interval", "0.1")
+    with watching(unpd.control, *words, LC_ALL="C.UTF-8") as screen:
+        with contextlib.ExitStack() as stack:
+            for _ in range(3):
+                stack.enter_context(clients.connect(unpd.address("echo")))
+            screen.wait(r"^LAST TEN MINUTES +NOW +MAX  10 min ago +now$")
+            screen.wait(r"^Open connections +3 +3  +[▁-█]+$")
+            screen.wait(r"^New per second, connections +[0-9.]+ +[1-9][0-9.]*  +[▁-█]+$")
+        screen.wait(r"^Open connections +0 +3  +[▁-█]+$")
+        reload(unpd, every_pool=True)
+        screen.wait("generation 2")
+        screen.wait(r"^Open connections +0 +3  +[▁-█]+$")
+        screen.type("c")
+        screen.wait("info +reload.succeeded +generation 2 serves$")
+        screen.type("c")
+        screen.wait("^LAST TEN MINUTES")
+        screen.resize(100, 20)
+        until(lambda: fits(screen.lines, 100, 20), 30.0, lambda: str(screen.lines))
+        assert not any("LAST TEN MINUTES" in line for line in screen.lines)
+        screen.type("q")
+        left(screen)
+    with watching(unpd.control, *words, LC_ALL="C") as screen:
+        screen.wait(r"^LAST TEN MINUTES +NOW +MAX$")
+        screen.wait(r"^Open connections +0 +3$")
+        assert not set(BARS) & set(screen.said)
+        screen.type("q")
+        left(screen)
+
+
 def fits(lines: list[str], width: int, height: int) -> bool:
     """Whether the screen was drawn whole in this size."""
     return len(lines) == height and all(len(line) <= width for line in lines)
@@ -160,7 +202,7 @@ def test_plain_text_goes_on_until_its_reader_goes(launch: Launch, tmp_path: Path
     ) as top:
         assert top.stdout is not None
         assert top.stderr is not None
-        lines = [top.stdout.readline() for _ in range(20)]
+        lines = [top.stdout.readline() for _ in range(60)]
         top.stdout.close()
         top.wait(30)
         assert top.stderr.read() == b""
@@ -203,6 +245,7 @@ def test_without_rich_one_sentence_says_how_to_install_it(tmp_path: Path) -> Non
         )
 
 
+FULL_S = 600.0
 PICTURES = ROOT / "build/pictures"
 BUSY = """
 [services.echo]
@@ -219,46 +262,85 @@ deny = ["0.0.0.0/0"]
 """
 
 
-def shows_processors(answers: Answers) -> bool:
-    """Whether the daemon is old enough to tell how much its children work."""
-    return all(child.now["cpu_percent"] is not None for child in answers.children())
+class Crowd:
+    """Clients that come and go in waves, and some that are denied."""
+
+    def __init__(self, unpd: Unpd) -> None:
+        self._echo, self._chargen = unpd.address("echo"), unpd.address("chargen")
+        self._idle: list[socket.socket] = []
+
+    def act(self, at_s: float) -> None:
+        """Do what the time ``at_s`` since the start asks for."""
+        wanted = int(9 + 3.5 * math.sin(at_s / 25))
+        while len(self._idle) < wanted:
+            self._idle.append(clients.connect(self._echo))
+            self._idle[-1].sendall(b"hello")
+        while len(self._idle) > wanted:
+            self._idle.pop(0).close()
+        with contextlib.suppress(OSError):  # denied, or its worker was killed
+            for _ in range(int(4 + 3.5 * math.sin(at_s / 40))):
+                clients.converse(self._echo, b"short")
+            if at_s % 60 < 20:
+                clients.connect(self._chargen).close()
+
+    def close(self) -> None:
+        """Go home."""
+        for sock in self._idle:
+            sock.close()
+
+
+def is_complete(answers: Answers | None) -> bool:
+    """Whether there are rates, and the daemon is old enough to tell how much its
+    children work.
+    """
+    return (
+        answers is not None
+        and answers.previous is not None
+        and all(child.now["cpu_percent"] is not None for child in answers.children())
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "keys"), [("top", ("down",)), ("top-details", ("enter",)), ("top-help", ("?",))]
+    ("name", "keys", "height"),
+    [("top", ("down",), 38), ("top-details", ("enter",), 26), ("top-help", ("?",), 26)],
 )
-def test_a_picture_of_a_busy_daemon(launch: Launch, name: str, keys: tuple[str, ...]) -> None:
+def test_a_picture_of_a_busy_daemon(
+    launch: Launch, tmp_path: Path, name: str, keys: tuple[str, ...], height: int
+) -> None:
     """For somebody who wants to see what it looks like: build/pictures has each view as
-    a picture, of a daemon with clients.
+    a picture, of a daemon with clients. The full run of the first takes ten minutes, so
+    that its charts are full; a shorter one does not replace the picture of it.
     """
+    span_s = FULL_S if (name, scale()) == ("top", 1) else 0.0
+    directory = PICTURES if span_s or name != "top" else tmp_path
     unpd = launch(BUSY)
-    asker = Asker(unpd.control, Request("status"), 0.5)
+    asker = Asker(unpd.control, Request("status", {"history": True}), 0.5)
     answers: Answers | None = None
-    with contextlib.ExitStack() as stack:
-        stack.callback(asker.close)
-        for _ in range(12):
-            sock = stack.enter_context(clients.connect(unpd.address("echo")))
-            sock.sendall(b"hello")
-        while answers is None or answers.previous is None or not shows_processors(answers):
-            with contextlib.suppress(ConnectionError), clients.connect(unpd.address("chargen")):
-                pass
-            clients.converse(unpd.address("echo"), b"short")
+    victims = unpd.workers()[:1] if span_s else []
+    with contextlib.closing(asker), contextlib.closing(Crowd(unpd)) as crowd:
+        began = time.monotonic()
+        while (at_s := time.monotonic() - began) < span_s or not is_complete(answers):
+            crowd.act(at_s)
+            if victims and at_s > 0.8 * span_s:
+                os.kill(victims.pop(), SIGKILL)
             if answer := asker.turn():
                 answers = answers.then(answer) if answers else Answers(answer)
+            pause(0.05)
+    assert answers
     view = View()
     for key in keys:
         tables = make_tables(answers, view.orders, view.wanted)
         view = pressed(followed(view, tables), key, tables)
-    size = Size(110, 26)
+    size = Size(110, height)
     lines = page(view, answers, make_tables(answers, view.orders, ""), "", size)
     console = Console(record=True, width=size.width, height=size.height, file=io.StringIO())
     console.print(painted(lines))
     picture = console.export_svg(title="unpd top")
-    PICTURES.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(parents=True, exist_ok=True)
     # The library's own picture asks another host for a font.
     picture = re.sub(r"@font-face \{.*?\}", "", picture, flags=re.DOTALL)
-    (PICTURES / f"{name}.svg").write_text(picture)
+    (directory / f"{name}.svg").write_text(picture)
     assert "http" not in picture.replace("http://www.w3.org", "").replace("https://www.textual", "")
     assert "echo" in picture or name == "top-help"
 

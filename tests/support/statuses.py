@@ -1,8 +1,14 @@
 """Statuses of a daemon as ``unpd top`` gets them, with the fields that a test needs."""
 
+from collections.abc import Sequence
+from types import MappingProxyType
 from typing import Any
 
 from unpd.cli.top.answers import Answer, Answers
+from unpd.metrics.page.charts import CHARTS
+
+WITHOUT_HISTORY = MappingProxyType(dict.fromkeys(("totals", "history", "events")))
+"""The fields of a status whose history was not asked for."""
 
 
 def status(**changes: Any) -> dict[str, Any]:
@@ -19,6 +25,33 @@ def status(**changes: Any) -> dict[str, Any]:
         "retired": [],
         "services": [],
         "children": [],
+        **WITHOUT_HISTORY,
+        **changes,
+    }
+
+
+def lately(at_s: Sequence[float] = (), **lists: Sequence[float | None]) -> dict[str, Any]:
+    """The same with a history. ``at_s``: the times of its samples. ``lists``: those of
+    its lists that are not zeros; the last sample of each is the figure of now.
+    """
+    names = [name for chart in CHARTS for name, _ in chart.lines]
+    history = {name: lists.get(name, [0] * len(at_s)) for name in names}
+    return {
+        "totals": {name: values[-1] if values else None for name, values in history.items()},
+        "history": {"now_s": at_s[-1] if at_s else 0.0, "at_s": at_s, **history},
+        "events": [],
+    }
+
+
+def event(number: int, **changes: Any) -> dict[str, Any]:
+    """A warning."""
+    return {
+        "number": number,
+        "time": f"2026-11-22T21:23:{number:02}Z",
+        "level": "warning",
+        "event": "worker.died",
+        "text": f"worker default/0: exit code {number}",
+        "fields": {"code": number},
         **changes,
     }
 

@@ -62,7 +62,7 @@ class Watched:
         with contextlib.suppress(BlockingIOError, OSError):  # EIO: it has ended
             while piece := os.read(self._keyboard, 65536):
                 self._said += piece
-        return self._said.decode()
+        return self._said.decode(errors="ignore")  # it may end within a character
 
     @property
     def lines(self) -> list[str]:

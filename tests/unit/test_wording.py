@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.statuses import WITHOUT_HISTORY
 from unpd.cli import status_text
 from unpd.cli.top.answers import Answer, Answers
 from unpd.cli.top.columns import make_tables
@@ -115,6 +116,7 @@ STATUS: dict[str, Any] = {
     "last_reload": None,
     "stop_ends_at": None,
     "children": [],
+    **WITHOUT_HISTORY,
 }
 
 

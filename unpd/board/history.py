@@ -1,11 +1,11 @@
 """The history of the last ten minutes, in memory that the master shares with its
-children: a ring of one-second samples, for the status page.
+children: a ring of one-second samples, for the status page and ``unpd top``.
 
 Owns the memory. The master writes a sample a second (:class:`HistoryWriter`, called by
-:mod:`unpd.master.recording`), and an exporter reads them (:class:`History`). So the
-samples outlast reloads and exporters. The next master begins without any. The names of
-the words are :class:`unpd.board.layout.History`, :class:`HistoryTotals` and
-:class:`HistoryService`.
+:mod:`unpd.master.recording`), and the exporters and the master's status read them
+(:class:`History`). So the samples outlast reloads and exporters. The next master begins
+without any. The names of the words are :class:`unpd.board.layout.History`,
+:class:`HistoryTotals` and :class:`HistoryService`.
 
 Only the master can write (:mod:`unpd.board.sealed`). Yet a reader trusts no word: a
 number that no honest count reaches counts as 0, and no number makes it loop or raise.
@@ -29,7 +29,7 @@ service within ten minutes, whose first samples are then those of the former.
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from unpd.board.active import sane_cells
 from unpd.board.layout import (
@@ -78,12 +78,14 @@ SERVICE_NAMES = tuple(word.name.lower() for word in HistoryService.words)
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """The samples that were read, the oldest first. ``at_ns``: their times.
-    ``columns``: the figures by name, each as long as ``at_ns``.
+    """The samples that were read, the oldest first. ``at_ns``: their times. ``spans``:
+    the seconds before each; 0 for the first one and behind a gap. ``columns``: the
+    figures by name. All are of the same length.
     """
 
-    at_ns: Sequence[int] = ()
-    columns: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    at_ns: Sequence[int]
+    spans: Sequence[float]
+    columns: Mapping[str, Sequence[int]]
 
     def latest(self, name: str) -> int:
         """The last sample of a figure, 0 if there is none."""
@@ -97,15 +99,18 @@ class Series:
         """How fast a count went up before each sample, in units a second; None for the
         first sample and behind a gap.
         """
-        return self._between(self.columns.get(name, ()), self._seconds())
+        found: list[float | None] = []
+        before = 0
+        for count, span in zip(self.columns[name], self.spans, strict=True):
+            found.append(max(0, count - before) / span if span else None)
+            before = count
+        return found
 
     def means_s(self, name: str) -> list[float | None]:
         """The mean of the times, in seconds, that came in before each sample: those
         with the columns ``name``_sum_ns and ``name``_count. None where none came.
         """
-        counts = self.columns.get(f"{name}_count", ())
-        sums = self._between(self.columns.get(f"{name}_sum_ns", ()), self._seconds())
-        rates = self._between(counts, self._seconds())
+        sums, rates = self.rates(f"{name}_sum_ns"), self.rates(f"{name}_count")
         return [
             total / rate / NS if rate and total is not None else None
             for total, rate in zip(sums, rates, strict=True)
@@ -139,23 +144,6 @@ class Series:
                 break
             if 0 < self.at_ns[at] - self.at_ns[at - 1] <= GAP_S * NS:
                 found.append(at)
-        return found
-
-    def _seconds(self) -> list[float]:
-        """The time before each sample; 0 for the first one and behind a gap."""
-        spans = [0.0] if self.at_ns else []
-        for before, at in zip(self.at_ns, self.at_ns[1:], strict=False):
-            span = (at - before) / NS
-            spans.append(span if 0 < span <= GAP_S else 0.0)
-        return spans
-
-    @staticmethod
-    def _between(counts: Sequence[int], spans: Sequence[float]) -> list[float | None]:
-        found: list[float | None] = []
-        before = 0
-        for count, span in zip(counts, spans, strict=True):
-            found.append(max(0, count - before) / span if span else None)
-            before = count
         return found
 
 
@@ -218,10 +206,19 @@ class Window:
         }
         oldest = sane(words[Words.WRITTEN]) + 2 - HISTORY_SLOTS
         begin = sum(number < oldest for number in numbers)
+        at_ns = [self._times[number] for number in numbers[begin:]]
         return Series(
-            [self._times[number] for number in numbers[begin:]],
-            {name: column[begin:] for name, column in columns.items()},
+            at_ns, _spans(at_ns), {name: column[begin:] for name, column in columns.items()}
         )
+
+
+def _spans(at_ns: Sequence[int]) -> list[float]:
+    """The seconds before each sample; 0 for the first one and behind a gap."""
+    spans = [0.0] if at_ns else []
+    for before, at in itertools.pairwise(at_ns):
+        span = (at - before) / NS
+        spans.append(span if 0 < span <= GAP_S else 0.0)
+    return spans
 
 
 def _service_start(column: int) -> int:

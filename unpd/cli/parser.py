@@ -241,7 +241,8 @@ def _add_top(commands: "_Commands[argparse.ArgumentParser]") -> None:
         "top",
         help="show the status live in the terminal",
         allow_abbrev=False,
-        description="Show what unpd status says, live in the terminal; the key ? explains.",
+        description="Show what unpd status --history says, live in the terminal; the key ?"
+        " explains.",
     )
     _add_config(top, CONTROL_FROM).add_argument(
         "--control", metavar="PATH", type=_path, help="the path of the control socket"
@@ -259,7 +260,7 @@ def _add_top(commands: "_Commands[argparse.ArgumentParser]") -> None:
         "--filter",
         metavar="TEXT",
         default="",
-        help="show only services and processes of which a column holds this text",
+        help="show only services, processes and events of which a column holds this text",
     )
     top.add_argument(
         "--interval",

@@ -3,12 +3,14 @@ lines too.
 
 Called by the commands, and by unpd.cli.top.header, with a status that has every field
 of :data:`unpd.control.status_fields.STATUS`. Calls unpd.cli.workers_text for the tables
-of listeners and processes. Pure. Raises nothing.
+of listeners and processes, and unpd.cli.history_text for the last ten minutes. Pure.
+Raises nothing.
 """
 
 from collections.abc import Iterator, Sequence
 from types import MappingProxyType
 
+from unpd.cli import history_text
 from unpd.cli.tables import Columns, Values, table
 from unpd.cli.workers_text import listeners, number, workers
 from unpd.names import UNREADY_PHASES, MasterPhase
@@ -46,7 +48,7 @@ _IF_ANY = MappingProxyType(
 
 def as_text(status: Values) -> str:
     """Return the status: the daemon first, then tables of its services, listeners and
-    processes.
+    processes, and the last ten minutes if they were asked for.
     """
     services = status["services"]
     open_now = [
@@ -58,6 +60,7 @@ def as_text(status: Values) -> str:
     parts += [_services(services)] if services else []
     parts += [listeners(open_now)] if open_now else []
     parts += [workers(status["children"])] if status["children"] else []
+    parts += filter(None, [history_text.as_text(status)])
     return "\n\n".join(parts)
 
 

@@ -1,6 +1,6 @@
 """The form of the fields of answers: name, type, meaning. The rows stand in modules by
-topic: :mod:`unpd.control.status_fields`, ``view_fields``, ``client_fields``,
-``change_fields``, ``reload_fields`` and ``page_fields``.
+topic: :mod:`unpd.control.status_fields`, ``history_fields``, ``view_fields``,
+``client_fields``, ``change_fields``, ``reload_fields`` and ``page_fields``.
 
 The rows are read by the command line, which checks an answer against them before it
 reads one, by ``make manual``, and by tests that compare the master's answers with them.

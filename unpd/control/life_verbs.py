@@ -104,10 +104,20 @@ ROWS = (
         description=(
             "Show the state of the daemon: its configuration, its last reload, why it is degraded,"
             " its services, listeners and processes."
+            " With --history also the figures of all services together, now and at most in the"
+            " last ten minutes, and the last events: what the charts of the status page show."
             " The exit code is 3 if no daemon runs."
         ),
         answered=Answered.AT_ONCE,
         changes=False,
+        arguments=(
+            Argument(
+                name="history",
+                type=bool,
+                default=False,
+                help="show the last ten minutes and the last events too",
+            ),
+        ),
         options=(
             Argument(
                 name="check",

@@ -9,8 +9,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from unpd.control.answer_fields import SCHEMA, AnswerField
+from unpd.control.history_fields import (
+    ACTIVE_MAX,
+    EVENTS,
+    HISTORY,
+    QUEUED,
+    QUEUED_MAX,
+    REFUSED_PER_S,
+    TOTALS,
+)
 from unpd.control.status_fields import CHILDREN, LISTENERS, STATUS
-from unpd.log_events.row import LEVELS
 from unpd.names import ChildPhase, MasterPhase
 
 
@@ -22,48 +30,7 @@ def _rows(fields: tuple[AnswerField, ...], *names: str) -> Iterator[AnswerField]
 
 _SERVICES_OF_STATUS = next(_rows(STATUS, "services")).fields
 _QUEUE_OF_STATUS = next(_rows(LISTENERS, "queue")).fields
-_UNMEASURED = "the history has no two samples without a gap"
 _NO_QUEUE = "no queue of it is known"
-_REFUSED_PER_S = AnswerField("refused_per_s", "number", "Refusals in a second.", _UNMEASURED)
-_RATES = (
-    AnswerField("accepted_per_s", "number", "New connections in a second.", _UNMEASURED),
-    AnswerField("datagrams_per_s", "number", "Datagrams received in a second.", _UNMEASURED),
-    AnswerField(
-        "received_bytes_per_s",
-        "number",
-        "Bytes received in a second, in datagrams too.",
-        _UNMEASURED,
-    ),
-    AnswerField(
-        "sent_bytes_per_s", "number", "Bytes sent in a second, in datagrams too.", _UNMEASURED
-    ),
-    _REFUSED_PER_S,
-)
-_ACTIVE_MAX = AnswerField(
-    "active_max_10min",
-    "integer",
-    "How many were open at most in the last ten minutes; they are counted once a second.",
-)
-_QUEUED = AnswerField("queued", "integer", "How many connections wait in its accept queues.")
-_QUEUED_MAX = AnswerField(
-    "queued_max_10min", "integer", "How many waited at most in the last ten minutes."
-)
-_TOTALS = (
-    AnswerField("active", "integer", "How many connections are open."),
-    _ACTIVE_MAX,
-    replace(_QUEUED, meaning="How many connections wait in accept queues."),
-    _QUEUED_MAX,
-    AnswerField("accepted", "integer", "How many connections were accepted."),
-    AnswerField("refused", "integer", "How many connections and datagrams were refused."),
-    *_RATES,
-    AnswerField("rtt_s", "number", "The mean round-trip time of late.", "none was measured"),
-    AnswerField(
-        "lag_s",
-        "number",
-        "The mean length of late of the longest turns of the loops of workers.",
-        "none was measured",
-    ),
-)
 _LISTENERS = (
     *_rows(LISTENERS, "address", "kind", "drops"),
     replace(
@@ -74,10 +41,10 @@ _SERVICES = (
     *_rows(_SERVICES_OF_STATUS, "name", "halted"),
     AnswerField("reachable", "boolean", "Whether clients reach a listener of it."),
     *_rows(_SERVICES_OF_STATUS, "active", "peak"),
-    _ACTIVE_MAX,
+    ACTIVE_MAX,
     *_rows(_SERVICES_OF_STATUS, "limit"),
-    replace(_QUEUED, absent=_NO_QUEUE),
-    replace(_QUEUED_MAX, absent=_NO_QUEUE),
+    replace(QUEUED, absent=_NO_QUEUE),
+    replace(QUEUED_MAX, absent=_NO_QUEUE),
     AnswerField("queued_limit", "integer", "The limits of its accept queues together.", _NO_QUEUE),
     *_rows(
         _SERVICES_OF_STATUS,
@@ -94,7 +61,7 @@ _SERVICES = (
         "object",
         "How many of them by reason, as in unpd_refused_total; one that is 0 is left out.",
     ),
-    _REFUSED_PER_S,
+    REFUSED_PER_S,
     *_rows(
         _SERVICES_OF_STATUS,
         "would_refuse",
@@ -136,35 +103,6 @@ _SERVING = (
     *_rows(CHILDREN, "kind", "pool"),
     AnswerField("services", "list", "The services that these children serve."),
 )
-_EVENTS = (
-    AnswerField("number", "integer", "Its number; goes up."),
-    AnswerField("time", "text", "When it happened, in UTC."),
-    AnswerField("level", "text", f"The level of its line in the log: {', '.join(LEVELS)}."),
-    AnswerField("event", "text", "Its name in the log."),
-    AnswerField("text", "text", "A sentence."),
-    AnswerField(
-        "fields",
-        "object",
-        "Its fields in the log, without the users and processes that asked for something.",
-    ),
-)
-_HISTORY = (
-    AnswerField("now_s", "number", "The time of the answer on the clock since boot, in seconds."),
-    AnswerField("at_s", "list", "The times of the samples on that clock, the oldest first."),
-    AnswerField("active", "list", "Open connections at each."),
-    AnswerField("queued", "list", "Connections in accept queues at each."),
-    *(
-        AnswerField(field.name, "list", f"{field.meaning[:-1]}, before each; null behind a gap.")
-        for field in _RATES
-    ),
-    AnswerField("rtt_s", "list", "The mean round-trip time before each; null: none came."),
-    AnswerField(
-        "lag_s",
-        "list",
-        "The mean length of the longest turns of the loops of workers before each; null: none"
-        " came.",
-    ),
-)
 PAGE = (
     AnswerField("schema", "integer", f"The number of this list of fields: {SCHEMA}."),
     AnswerField("version", "text", "The version of unpd."),
@@ -187,7 +125,7 @@ PAGE = (
     AnswerField("zombies", "integer", "Children that are dead and not reaped.", "/proc hides them"),
     AnswerField("denials", "integer", "Networks and addresses that are denied now."),
     AnswerField("log_lines_dropped", "integer", "Log lines that were lost."),
-    AnswerField("totals", "object", "The figures of all services together.", fields=_TOTALS),
+    AnswerField("totals", "object", "The figures of all services together.", fields=TOTALS),
     AnswerField("services", "list", "The services.", fields=_SERVICES),
     AnswerField(
         "children",
@@ -201,8 +139,8 @@ PAGE = (
         "list",
         "The last events that are warnings or errors, or change what the daemon does; the newest"
         " first.",
-        fields=_EVENTS,
+        fields=EVENTS,
     ),
-    AnswerField("history", "object", "The last ten minutes.", fields=_HISTORY),
+    AnswerField("history", "object", "The last ten minutes.", fields=HISTORY),
 )
 """All fields."""

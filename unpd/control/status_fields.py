@@ -4,6 +4,7 @@ have.
 """
 
 from unpd.control.answer_fields import SCHEMA, AnswerField
+from unpd.control.history_fields import EVENTS, HISTORY, TOTALS
 from unpd.names import (
     ChildKind,
     ChildPhase,
@@ -176,6 +177,7 @@ CHILDREN = (
         "it has given none yet",
     ),
 )
+_NOT_ASKED = "the history was not asked for"
 STATUS = (
     AnswerField("schema", "integer", f"The number of this list of fields: {SCHEMA}."),
     AnswerField("version", "text", "The version of unpd."),
@@ -234,5 +236,15 @@ STATUS = (
     AnswerField("services", "list", "The services.", fields=_SERVICES),
     AnswerField(
         "children", "list", "The processes that the main process started.", fields=CHILDREN
+    ),
+    AnswerField("totals", "object", "The figures of all services together.", _NOT_ASKED, TOTALS),
+    AnswerField("history", "object", "The last ten minutes.", _NOT_ASKED, HISTORY),
+    AnswerField(
+        "events",
+        "list",
+        "The last events that are warnings or errors, or change what the daemon does: at most 20,"
+        " the newest first.",
+        _NOT_ASKED,
+        EVENTS,
     ),
 )

@@ -70,7 +70,8 @@ def _reload(order: Order) -> Fields:
 
 
 def _status(order: Order) -> Fields:
-    return {"status": status(order.runtime, order.state)}
+    history = order.pending.request.arguments["history"]
+    return {"status": status(order.runtime, order.state, history=history)}
 
 
 def _workers(order: Order) -> Fields:

@@ -31,6 +31,7 @@ from unpd.master.counts import Counts
 from unpd.master.listening.listener import OpenListener
 from unpd.master.retired import moment_of, retired
 from unpd.master.runtime import ChildProcess, Runtime
+from unpd.metrics.page import lately
 from unpd.metrics.reading import child_beat_age_s
 from unpd.names import (
     ENDING_PHASES,
@@ -66,6 +67,8 @@ _RATES: Mapping[str, str] = MappingProxyType(
     }
 )
 """The figure of the history for each rate."""
+MAX_EVENTS = 20
+"""How many of the last events a status has: those that the status page shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +137,10 @@ def summary(runtime: Runtime, state: State) -> str:
     return ", ".join(parts) + "".join(f"; degraded: {reason}" for reason in reasons)
 
 
-def status(runtime: Runtime, state: State) -> dict[str, Any]:
-    """Return the status as JSON values. Durations are in seconds."""
+def status(runtime: Runtime, state: State, *, history: bool) -> dict[str, Any]:
+    """Return the status as JSON values. Durations are in seconds. ``history``: with the
+    last ten minutes.
+    """
     at = now()
     exporter = runtime.deployment.listeners.of(METRICS)
     return {
@@ -162,6 +167,19 @@ def status(runtime: Runtime, state: State) -> dict[str, Any]:
         "live_changes": live_changes(runtime, state),
         "services": _services(runtime),
         "children": children(runtime, state),
+        **(_lately(runtime) if history else dict.fromkeys(("totals", "history", "events"))),
+    }
+
+
+def _lately(runtime: Runtime) -> dict[str, Any]:
+    """The last ten minutes, from the memory that the status page shows."""
+    counts, boot_ns = runtime.renewed_counts(), since_boot_ns()
+    series = runtime.history.history.window(boot_ns).totals()
+    sums = {name: sane(sum(counts.totals.services[name])) for name in ("accepted", "refused")}
+    return {
+        "totals": lately.totals(series, active=counts.active.total, **sums),
+        "history": lately.history(series, boot_ns),
+        "events": lately.events([*runtime.page_feed.events][-MAX_EVENTS:]),
     }
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.statuses import WITHOUT_HISTORY, event, lately
 from unpd.cli.status_text import as_text
 
 UNTIL = "2026-11-30T02:00:00Z"
@@ -26,6 +27,7 @@ HEALTHY: dict[str, Any] = {
     "live_changes": [],
     "services": [],
     "children": [],
+    **WITHOUT_HISTORY,
 }
 
 
@@ -246,4 +248,36 @@ def test_listeners_and_children() -> None:
         ["iterative", "echo", "9", "ready", "1", "3 s", "2", "7"]
         + ["12.3 %", "1.5 s", "12.0 MB", "0.4 s ago"],
         ["exporter", "-", "9", "ready", "1", "3 s", "-", "-", "-", "-", "-", "-"],
+    ]
+
+
+def test_the_last_ten_minutes_come_last() -> None:
+    """Where they were asked for: each quantity of the status page now and at most, and
+    the last events. What was not measured has no figure, and no character is beyond
+    ASCII.
+    """
+    at_s = (100.0, 101.0, 102.0)
+    shown = {
+        **lately(
+            at_s, active=(3, 41, 2), sent_bytes_per_s=(None, 1500, 0), rtt_s=(None, 0.000153, None)
+        ),
+        "events": [event(9), event(8)],
+    }
+    text = as_text({**HEALTHY, **shown})
+    assert text.isascii()
+    assert [re.split(" {2,}", line) for line in text.split("\n")[4:]] == [
+        ["LAST TEN MINUTES", "NOW", "MAX"],
+        ["Open connections", "2", "41"],
+        ["New per second, connections", "0", "0"],
+        ["New per second, datagrams", "0", "0"],
+        ["Bytes per second, in", "0 B", "0 B"],
+        ["Bytes per second, out", "0 B", "1.5 kB"],
+        ["Waiting in accept queues", "0", "0"],
+        ["Refused per second", "0", "0"],
+        ["Round-trip time", "-", "153 us"],
+        ["Loop lag of workers", "0 us", "0 us"],
+        [""],
+        ["TIME", "LEVEL", "EVENT", "DETAILS"],
+        ["2026-11-22T21:23:09Z", "warning", "worker.died", "worker default/0: exit code 9"],
+        ["2026-11-22T21:23:08Z", "warning", "worker.died", "worker default/0: exit code 8"],
     ]

@@ -23,7 +23,8 @@ from unpd.control.protocol import (
 from unpd.control.verbs import VERBS
 
 REQUESTS = [
-    Request("status"),
+    Request("workers"),
+    Request("status", {"history": True}),
     Request("reload", {"all": False, "dry_run": True}),
     Request("reload", {"all": True, "dry_run": False}),
     Request("stop", {"quick": False}),

@@ -16,6 +16,8 @@ VALUES: dict[str, Any] = {
     "integer": 1,
     "number": 1.5,
     "boolean": True,
+    "list": [1.5, None],
+    "object": {},
 }
 
 

@@ -52,7 +52,7 @@ def test_a_missing_argument_has_its_default() -> None:
     """Every argument of the verb has a value after the check."""
     assert checked(VERBS["stop"], {}) == {"quick": False}
     assert checked(VERBS["stop"], {"quick": True}) == {"quick": True}
-    assert checked(VERBS["status"], {}) == {}
+    assert checked(VERBS["workers"], {}) == {}
     assert checked(VERBS["deny"], {"network": "::1"}) == {
         "network": "::1",
         "for": None,
@@ -150,7 +150,7 @@ def test_arguments_that_can_be_meant_together(verb: str, values: dict[str, Any])
     [
         ("stop", "unknown argument 'fast': stop takes only quick"),
         ("reload", "unknown argument 'fast': reload takes only all, dry_run"),
-        ("status", "unknown argument 'fast': status takes no argument"),
+        ("workers", "unknown argument 'fast': workers takes no argument"),
         ("undeny", "unknown argument 'fast': undeny takes only network"),
     ],
 )

@@ -11,8 +11,10 @@ from tests.support.runtimes import running
 from tests.support.waiting import until
 from unpd.board import layout
 from unpd.board.history import Series
-from unpd.board.layout import Row, Service
+from unpd.board.layout import NS, Row, Service
 from unpd.board.memory import Entry
+from unpd.control.answer_fields import mismatch
+from unpd.control.status_fields import STATUS
 from unpd.core.model import State
 from unpd.logs import Log
 from unpd.master.children.kinds import wanted_children
@@ -126,17 +128,29 @@ def test_the_status_has_the_same_figures(runtime: Runtime) -> None:
         return len(read(runtime).at_ns) == 2
 
     state = State(wanted_children(runtime.deployment))
-    (before, _) = status(runtime, state)["services"]
-    assert before["received_bytes_per_s"] is None
+    first = status(runtime, state, history=False)
+    assert first["services"][0]["received_bytes_per_s"] is None
+    assert (first["totals"], first["history"], first["events"]) == (None, None, None)
     put(runtime, 0, "echo", ACCEPTED=1)
     record(runtime)
     put(runtime, 0, "echo", ACCEPTED=5, ENDED=2, RECEIVED=10, DATAGRAM_BYTES_RECEIVED=20)
     put(runtime, 1, "echo", DATAGRAM_BYTES_SENT=4, REFUSED=2, WOULD_REFUSE=3, DATAGRAMS_SENT=1)
     until(sampled_twice, 30.0, "a second sample")
-    (echo, daytime) = status(runtime, state)["services"]
+    found = status(runtime, state, history=True)
+    assert not mismatch(found, STATUS)
+    (echo, daytime) = found["services"]
     totals = {"accepted": 5, "active": 3, "received_bytes": 30, "sent_bytes": 4, "refused": 2}
     assert {name: echo[name] for name in totals} == totals
     assert (echo["would_refuse"], echo["datagrams_sent"]) == (3, 1)
     assert echo["accepted_per_s"] > 0
     assert echo["received_bytes_per_s"] == pytest.approx(30 / 4 * echo["accepted_per_s"], rel=0.1)
     assert (daytime["accepted"], daytime["accepted_per_s"]) == (0, 0.0)
+    sums = {"active": 3, "active_max_10min": 3, "accepted": 5, "refused": 2}
+    assert {name: found["totals"][name] for name in sums} == sums
+    assert found["totals"]["accepted_per_s"] == pytest.approx(echo["accepted_per_s"], abs=0.1)
+    history, series = found["history"], read(runtime)
+    assert history["at_s"] == [round(each / NS, 2) for each in series.at_ns]
+    assert history["active"] == series.columns["open"] == [1, 3]
+    (gap, received), (_, sent) = history["received_bytes_per_s"], history["sent_bytes_per_s"]
+    assert gap is None
+    assert received == pytest.approx(30 / 4 * sent, rel=0.1)

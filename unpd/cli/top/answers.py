@@ -64,22 +64,25 @@ class Answers:
 
     def services(self) -> list[Pair]:
         """The services, in the order of the configuration."""
-        return self._pairs("services", ("name",))
+        return self._pairs("services", "name")
 
     def children(self) -> list[Pair]:
         """The children. Each start of one has a number of its own (birth)."""
-        return self._pairs("children", ("birth",))
+        return self._pairs("children", "birth")
+
+    def events(self) -> list[Pair]:
+        """The last events, the newest first."""
+        return self._pairs("events", "number")
 
     @property
     def _span_s(self) -> float:
         return self.last.at - self.previous.at if self.previous else 0.0
 
-    def _pairs(self, name: str, key: tuple[str, ...]) -> list[Pair]:
-        earlier = self.previous.status.get(name, []) if self.previous else []
-        before = {tuple(each.get(part) for part in key): each for each in earlier}
+    def _pairs(self, name: str, key: str) -> list[Pair]:
+        earlier = self.previous.status[name] if self.previous else None
+        before = {each[key]: each for each in earlier or ()}
         return [
-            Pair(each, before.get(tuple(each.get(part) for part in key)), self._span_s)
-            for each in self.last.status.get(name, [])
+            Pair(each, before.get(each[key]), self._span_s) for each in self.last.status[name] or ()
         ]
 
 

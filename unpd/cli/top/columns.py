@@ -1,5 +1,5 @@
-"""The two tables of ``unpd top``, services and children: their columns, and their rows
-filtered and sorted.
+"""The tables of ``unpd top``, services, children and events: their columns, and their
+rows filtered and sorted.
 
 Called by the screen and by the plain text; calls :mod:`unpd.cli.top.answers`. Pure.
 Raises nothing. A column of which no row has a value is left out, such as drops where
@@ -47,12 +47,14 @@ class Cell:
 class Column:
     """One column. ``name``: what its head says. ``is_text``: it stands at the left, and
     its first order is that of the alphabet; numbers begin with the largest.
+    ``is_long``: the edge of the terminal may cut it off.
     """
 
     name: str
     meaning: str
     cell: Callable[[Pair], Cell]
     is_text: bool = False
+    is_long: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +187,20 @@ def _phase(pair: Pair) -> Cell:
     return Cell(phase, phase, _PHASE_MARKS.get(phase, Mark.NONE))
 
 
+def _time(pair: Pair) -> Cell:
+    """The time of an event, sorted with its year and shown without it."""
+    time = str(pair.now.get("time"))
+    return Cell(time, time[5:].replace("T", " ").removesuffix("Z"))
+
+
+_LEVEL_MARKS: Mapping[str, Mark] = MappingProxyType({"warning": Mark.WARNING, "error": Mark.BAD})
+
+
+def _level(pair: Pair) -> Cell:
+    level = str(pair.now.get("level"))
+    return Cell(level, level, _LEVEL_MARKS.get(level, Mark.NONE))
+
+
 SERVICES: tuple[Column, ...] = (
     Column("SERVICE", "its name", _text("name"), is_text=True),
     Column("HALTED", "how an operator keeps new clients out", _halt, is_text=True),
@@ -215,18 +231,31 @@ CHILDREN: tuple[Column, ...] = (
     Column("MEM", "its memory in RAM, in bytes", _number("memory_bytes", size_text)),
     Column("GEN", "its generation", _number("generation")),
     Column("BIRTH", "the serial number of its start", _number("birth")),
+    Column("BEAT", "how old its last sign of life is", _number("heartbeat_age_s", figures.span)),
+    Column("ACCEPTED", "connections that it has accepted", _number("accepted")),
 )
 """The same of children."""
+EVENTS: tuple[Column, ...] = (
+    Column("TIME (UTC)", "when it was", _time, is_text=True),
+    Column("LEVEL", "the level of its line in the log", _level, is_text=True),
+    Column("EVENT", "its name in the log", _text("event"), is_text=True),
+    Column("DETAILS", "a sentence", _text("text"), is_text=True, is_long=True),
+)
+"""The same of events."""
 COLUMNS: Mapping[str, tuple[Column, ...]] = MappingProxyType(
-    {"services": SERVICES, "children": CHILDREN}
+    {"services": SERVICES, "children": CHILDREN, "events": EVENTS}
 )
 """The columns of each table, by its name."""
 
 
 def make_tables(answers: Answers, orders: Mapping[str, Order], wanted: str) -> tuple[Table, ...]:
-    """Both tables. ``wanted``: the text of the filter, "" for every row."""
-    pairs = {"services": answers.services(), "children": answers.children()}
-    keys = {"services": "name", "children": "birth"}
+    """All tables. ``wanted``: the text of the filter, "" for every row."""
+    pairs = {
+        "services": answers.services(),
+        "children": answers.children(),
+        "events": answers.events(),
+    }
+    keys = {"services": "name", "children": "birth", "events": "number"}
     made = []
     for name, columns in COLUMNS.items():
         rows = [
@@ -294,7 +323,8 @@ def fitting(table: Table, width: int, gap: int = 2) -> Table:
     """The table without its last columns, as far as it is wider than that."""
     keep, used = 0, 0
     for index, wide in enumerate(table.widths):
-        used += gap * (index > 0) + wide
+        column = table.columns[index]
+        used += gap * (index > 0) + (len(column.name) if column.is_long else wide)
         if used > width and index > 1:
             break
         keep = index + 1

@@ -8,6 +8,7 @@ and with ``--once`` for a daemon that does not answer.
 
 import argparse
 import contextlib
+import locale
 import os
 import select
 import shutil
@@ -34,7 +35,7 @@ room only there.
 def top(args: argparse.Namespace) -> int:
     """``unpd top``: on a terminal that can do it, the screen; else the text."""
     config = None if args.control is not None else config_path(args)
-    request = Request("status", config=names_of(config))
+    request = Request("status", {"history": True}, names_of(config))
     asker = Asker(control_path(args), request, args.interval)
     if args.plain or args.once or not _is_screen():
         return _as_text(asker, args)
@@ -48,7 +49,7 @@ def top(args: argparse.Namespace) -> int:
             "the screen of unpd top needs the library rich: install it with pip install"
             " rich, or use unpd top --plain, which needs none"
         ) from None
-    Screen(asker, View(wanted=args.filter)).run()
+    Screen(asker, View(wanted=args.filter, glyphs=locale.getencoding() == "UTF-8")).run()
     return ExitCode.DONE
 
 

@@ -1,5 +1,5 @@
-"""The lines of ``unpd top``: the header, the tables around the cursor, the details of a
-row, the help, and the line of hints below.
+"""The lines of ``unpd top``: the header, the charts, the tables around the cursor, the
+details of a row, the help, and the line of hints below.
 
 Called by the screen, which gives the lines their colours, and by the plain text. Pure.
 Raises nothing: no line is longer than the terminal is wide, however narrow that is.
@@ -10,8 +10,9 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from unpd.cli import history_text
 from unpd.cli.output import printable
-from unpd.cli.top import header
+from unpd.cli.top import bars, header
 from unpd.cli.top.answers import Answers
 from unpd.cli.top.columns import (
     COLUMNS,
@@ -29,7 +30,9 @@ from unpd.control.status_fields import STATUS
 GAP = "  "
 MEANING_AT = 36
 """The column at which the meaning of a field begins."""
-HINTS = "? help  q leave  s sort  r reverse  / filter  p pause  enter details"
+HINTS = "? help  q leave  s sort  r reverse  / filter  p pause  c charts  enter details"
+ROOM_FOR_TABLES = 8
+"""The charts leave so many lines for the tables, or are not shown."""
 _FIELDS = {each.name: {row.name: row for row in each.fields} for each in STATUS if each.fields}
 """What the fields of a row mean, by the name of its table."""
 
@@ -72,7 +75,8 @@ def page(
         body = every[first : first + room]
         below = len(every) - first - len(body)
     else:
-        body = _window(view, tables, Size(size.width, room))
+        charts = _charts(view, answers, Size(size.width, room))
+        body = [*charts, *_window(view, tables, Size(size.width, room - len(charts)))]
     return _filled([*top, (), *body], _bottom(view, tables, below), size)
 
 
@@ -115,9 +119,22 @@ def _top(answers: Answers | None, trouble: str, size: Size) -> list[Line]:
     return wrapped[: max(size.height // 2, 1)]
 
 
+def _charts(view: View, answers: Answers | None, size: Size) -> list[Line]:
+    """The charts and a gap, if the tables have room below them."""
+    if answers is None or not view.charts:
+        return []
+    texts = bars.lines(answers.last.status, size.width, glyphs=view.glyphs)
+    if not texts or size.height - len(texts) - 1 < ROOM_FOR_TABLES:
+        return []
+    head, *rows = texts
+    return [(Span(head, "head"),), *((Span(row),) for row in rows), ()]
+
+
 def plain(answers: Answers, wanted: str, width: int) -> str:
-    """The header and the tables as text, every row of them."""
+    """The header, the charts as numbers, and the tables as text, every row of them."""
     lines: list[Line] = [(Span(line.text),) for line in header.lines(answers)]
+    charts = history_text.charts(answers.last.status)
+    lines += [(), *((Span(line),) for line in charts)] if charts else []
     for table in make_tables(answers, {}, wanted):
         shown = fitting(table, width)
         lines += [(), _head(shown), *(_row(shown, row, "") for row in shown.rows)]
@@ -187,9 +204,9 @@ def _details(view: View, tables: tuple[Table, ...], width: int) -> Iterator[Line
 
 
 def _field(name: str, value: object, field: AnswerField | None, width: int) -> Iterator[Line]:
-    if isinstance(value, list):
+    if isinstance(value, list | dict):
         yield (Span(f"{name}:", "head"),)
-        for each in value:
+        for each in value if isinstance(value, list) else [value]:
             yield from _wrapped(printable(json.dumps(each, ensure_ascii=False)), width, "  ")
         return
     shown = field.absent if value is None and field else value

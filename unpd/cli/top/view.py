@@ -22,9 +22,10 @@ HELP_PAGES = 1 + len(COLUMNS)
 class View:
     """``cursor``: the row that is chosen; None before the first answer. ``place``: its
     place among all rows that are shown, where the cursor stays if its row goes away.
-    ``typing``: the keys go into the filter. ``scroll``: how many lines of the details
-    are above the screen. ``help``: which page of it is shown, 0 for none. ``left``: the
-    user has gone.
+    ``typing``: the keys go into the filter. ``charts``: they are shown where there is
+    room, with bars if the terminal has the ``glyphs``. ``scroll``: how many lines of
+    the details are above the screen. ``help``: which page of it is shown, 0 for none.
+    ``left``: the user has gone.
     """
 
     cursor: Key | None = None
@@ -33,6 +34,8 @@ class View:
     wanted: str = ""
     typing: bool = False
     paused: bool = False
+    charts: bool = True
+    glyphs: bool = True
     details: bool = False
     scroll: int = 0
     help: int = 0
@@ -170,7 +173,7 @@ KEYS: tuple[KeyRow, ...] = (
     KeyRow("page down", ("page_down",), "ten rows down, or five lines of the details", _paged(1)),
     KeyRow("home g", ("home", "g"), "the first row", _moved(-(10**6))),
     KeyRow("end G", ("end", "G"), "the last row", _moved(10**6)),
-    KeyRow("tab", ("tab",), "the other table", _other_table),
+    KeyRow("tab", ("tab",), "the next table", _other_table),
     KeyRow(
         "enter",
         ("enter",),
@@ -194,6 +197,12 @@ KEYS: tuple[KeyRow, ...] = (
         ("p", " "),
         "pause, and go on",
         lambda view, _: replace(view, paused=not view.paused),
+    ),
+    KeyRow(
+        "c",
+        ("c",),
+        "hide the charts, or show them where there is room",
+        lambda view, _: replace(view, charts=not view.charts),
     ),
     KeyRow("?", ("?", "h"), "this help", lambda view, _: replace(view, help=1)),
     KeyRow("q", ("q", "Q"), "leave", lambda view, _: replace(view, left=True)),

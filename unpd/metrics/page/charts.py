@@ -1,13 +1,19 @@
-"""The charts of the status page: lines in SVG, drawn here, so that they need no script.
+"""The charts of the last ten minutes: which there are, and their lines in SVG, drawn
+here, so that they need no script.
 
-Called by :mod:`unpd.metrics.page.html` with the history of a snapshot. Pure; raises
-nothing. A chart has WIDTH by HEIGHT units, which the page stretches; the numbers stand
+Called by :mod:`unpd.metrics.page.html` with the history of a snapshot, and by the
+command line, which draws the same charts with characters. Pure; raises nothing. A chart
+of the page has WIDTH by HEIGHT units, which the page stretches; the numbers stand
 beside it as text.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+from unpd.metrics.page.wording import short_time
+from unpd.wording import rate_text, size_text
 
 WIDTH = 300
 HEIGHT = 640
@@ -23,6 +29,35 @@ be seen.
 """
 GAP_BUCKETS = 2
 """Points that are further apart are not joined."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """One chart. ``lines``: lists of the history, and what each is called; without a
+    name it is the only one. ``shown``: how a value is written.
+    """
+
+    title: str
+    lines: tuple[tuple[str, str], ...]
+    shown: Callable[[Any], str]
+
+
+CHARTS = (
+    Chart("Open connections", (("active", ""),), rate_text),
+    Chart(
+        "New per second",
+        (("accepted_per_s", "connections"), ("datagrams_per_s", "datagrams")),
+        rate_text,
+    ),
+    Chart(
+        "Bytes per second", (("received_bytes_per_s", "in"), ("sent_bytes_per_s", "out")), size_text
+    ),
+    Chart("Waiting in accept queues", (("queued", ""),), rate_text),
+    Chart("Refused per second", (("refused_per_s", ""),), rate_text),
+    Chart("Round-trip time", (("rtt_s", ""),), short_time),
+    Chart("Loop lag of workers", (("lag_s", ""),), short_time),
+)
+"""All charts, in their order."""
 
 
 def top_of(*columns: Sequence[float | None]) -> float:
@@ -43,7 +78,8 @@ def path(history: Mapping[str, Any], name: str, top: float) -> str:
     """
     line: list[str] = []
     before: tuple[int, int, int] | None = None
-    for bucket, value in _points(history["at_s"], history[name]):
+    samples = zip(history["at_s"], history[name], strict=True)
+    for bucket, value in points(samples, BUCKET_S).items():
         age_s = max(0.0, history["now_s"] - (bucket + 1) * BUCKET_S)
         tenths = max(0, round(10 * (WIDTH - age_s * WIDTH / SPAN_S)))
         y = round(HEIGHT - EDGE - (value / top * (HEIGHT - 2 * EDGE) if top else 0))
@@ -55,16 +91,16 @@ def path(history: Mapping[str, Any], name: str, top: float) -> str:
     return " ".join(line).replace(" M", "M")
 
 
-def _points(times: Sequence[float], values: Sequence[float | None]) -> Iterator[tuple[int, float]]:
-    """The highest value of each bucket. A bucket keeps its samples while the line moves
-    with the time.
+def points(samples: Iterable[tuple[float, float | None]], bucket_s: float) -> dict[int, float]:
+    """The highest value of each bucket of that many seconds. A bucket keeps its samples
+    while the line moves with the time. ``samples``: times and values.
     """
-    points: dict[int, float] = {}
-    for at_s, value in zip(times, values, strict=True):
+    found: dict[int, float] = {}
+    for at_s, value in samples:
         if value is not None:
-            bucket = int(at_s // BUCKET_S)
-            points[bucket] = max(points.get(bucket, 0.0), value)
-    yield from points.items()
+            bucket = int(at_s // bucket_s)
+            found[bucket] = max(found.get(bucket, 0.0), value)
+    return found
 
 
 def _signed(number: int) -> str:

@@ -6,22 +6,15 @@ and :mod:`unpd.metrics.page.charts`. Pure; raises nothing. Every text goes throu
 :func:`html.escape`, because names and reasons are not ours.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from html import escape
 from typing import Any
 
 from unpd.metrics.page import charts, tables
 from unpd.metrics.page.snapshot import SILENT_S
-from unpd.metrics.page.wording import (
-    ago,
-    count,
-    short_time,
-    span,
-    time_of_day,
-)
+from unpd.metrics.page.wording import ago, count, span, time_of_day
 from unpd.names import UNREADY_PHASES, MasterPhase
-from unpd.wording import counted, live_change_text, rate_text, retired_text, size_text
+from unpd.wording import counted, live_change_text, retired_text
 
 Values = Mapping[str, Any]
 WORDS = (
@@ -144,36 +137,8 @@ def _notes(values: Values) -> Iterator[str]:
 # --- charts ---------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Chart:
-    """One chart. ``lines``: lists of the history, and what each is called; without a
-    name it is the only one. ``shown``: how a value is written.
-    """
-
-    title: str
-    lines: tuple[tuple[str, str], ...]
-    shown: Callable[[Any], str]
-
-
-CHARTS = (
-    Chart("Open connections", (("active", ""),), rate_text),
-    Chart(
-        "New per second",
-        (("accepted_per_s", "connections"), ("datagrams_per_s", "datagrams")),
-        rate_text,
-    ),
-    Chart(
-        "Bytes per second", (("received_bytes_per_s", "in"), ("sent_bytes_per_s", "out")), size_text
-    ),
-    Chart("Waiting in accept queues", (("queued", ""),), rate_text),
-    Chart("Refused per second", (("refused_per_s", ""),), rate_text),
-    Chart("Round-trip time", (("rtt_s", ""),), short_time),
-    Chart("Loop lag of workers", (("lag_s", ""),), short_time),
-)
-
-
 def _charts(values: Values) -> str:
-    figures = "".join(_chart(each, values) for each in CHARTS)
+    figures = "".join(_chart(each, values) for each in charts.CHARTS)
     return f'<section>\n<h2>Last ten minutes</h2>\n<div class="charts">{figures}</div>\n</section>'
 
 
@@ -186,7 +151,7 @@ def _highest(column: Iterable[float | None]) -> float | None:
     return max((each for each in column if each is not None), default=None)
 
 
-def _chart(chart: Chart, values: Values) -> str:
+def _chart(chart: charts.Chart, values: Values) -> str:
     history = values["history"]
     columns = [history[name] for name, _ in chart.lines]
     top = charts.top_of(*columns)

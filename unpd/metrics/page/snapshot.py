@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from types import MappingProxyType
 from typing import Any, Self
 
 from unpd.board import layout
@@ -25,7 +24,7 @@ from unpd.kernel.clock import since_boot_ns
 from unpd.logs import moment
 from unpd.loop import now
 from unpd.metrics.labels import Labels, ListenerLabels
-from unpd.metrics.page import wording
+from unpd.metrics.page import lately
 from unpd.metrics.page.news import News
 from unpd.metrics.reading import Reading, ServiceCounts, child_beat_age_s, why_not_ready
 from unpd.names import ANSWER_SCHEMA, MAX_CHILDREN, ChildKind, MasterPhase
@@ -38,17 +37,6 @@ MISSING = "missing"
 """The phase of a slot that wants a child and has none."""
 SESSIONS_ONLY = "sessions_only"
 """The phase of a child that was reaped and whose sessions live on."""
-_RATES: Mapping[str, str] = MappingProxyType(
-    {
-        "accepted_per_s": "accepted",
-        "datagrams_per_s": "datagrams",
-        "received_bytes_per_s": "received",
-        "sent_bytes_per_s": "sent",
-        "refused_per_s": "refused",
-    }
-)
-"""The rates, and the figures of the history of which they are made."""
-
 _OF_LIVING = (
     "generation",
     "birth",
@@ -131,8 +119,8 @@ def snapshot(sources: Sources, at: Moment) -> dict[str, Any]:
         ],
         "children": list(_children(sources, at)),
         "serving": _serving(labels),
-        "events": [_event(each) for each in reversed(sources.news.events)],
-        "history": _history(series, at),
+        "events": lately.events(sources.news.events),
+        "history": lately.history(series, at.boot_ns),
     }
 
 
@@ -147,26 +135,12 @@ def _phase(board: Scoreboard) -> str:
 
 def _totals(reading: Reading, series: Series) -> dict[str, Any]:
     services = reading.services
-    active = sane(sum(each.active for each in services))
-    return {
-        "active": active,
-        "active_max_10min": max(active, series.highest("open")),
-        "queued": series.latest("queued"),
-        "queued_max_10min": series.highest("queued"),
-        "accepted": sane(sum(each.accepted for each in services)),
-        "refused": sane(sum(sum(each.refused) for each in services)),
-        **_rates(series),
-        "rtt_s": _rounded(series.mean_s("rtt"), 6),
-        "lag_s": _rounded(series.mean_s("lag"), 6),
-    }
-
-
-def _rates(series: Series) -> dict[str, float | None]:
-    return {name: _rounded(series.rate(figure), 1) for name, figure in _RATES.items()}
-
-
-def _rounded(number: float | None, digits: int) -> float | None:
-    return None if number is None else round(number, digits)
+    return lately.totals(
+        series,
+        active=sane(sum(each.active for each in services)),
+        accepted=sane(sum(each.accepted for each in services)),
+        refused=sane(sum(sum(each.refused) for each in services)),
+    )
 
 
 def _service(
@@ -204,7 +178,7 @@ def _service(
         "sent_bytes": sane(counts.sent_bytes + datagrams.sent_bytes),
         "datagrams_received": sane(datagrams.received),
         "datagrams_sent": sane(datagrams.sent),
-        **_rates(series),
+        **lately.rates(series),
         "listeners": listeners,
     }
 
@@ -331,36 +305,3 @@ def _services_of_places(labels: Labels) -> dict[tuple[ChildKind, str, int], str]
 
 def _end(end: Mapping[str, Any]) -> dict[str, Any]:
     return {"ended": end["ended"], "pid": end["pid"], "at": moment(end["at"])}
-
-
-def _event(event: Mapping[str, Any]) -> dict[str, Any]:
-    fields = dict(event["fields"])
-    return {
-        "number": event["number"],
-        "time": moment(event["at"]),
-        "level": event["level"],
-        "event": event["event"],
-        "text": wording.event_text(event["event"], fields),
-        "fields": fields,
-    }
-
-
-# --- history --------------------------------------------------------------------------
-
-
-def _history(series: Series, at: Moment) -> dict[str, Any]:
-    """The samples, the oldest first, in lists of the same length. The times are of the
-    clock since boot, that of now too.
-    """
-    return {
-        "now_s": round(at.boot_ns / layout.NS, 2),
-        "at_s": [round(each / layout.NS, 2) for each in series.at_ns],
-        "active": list(series.columns.get("open", ())),
-        "queued": list(series.columns.get("queued", ())),
-        **{
-            name: [_rounded(each, 1) for each in series.rates(figure)]
-            for name, figure in _RATES.items()
-        },
-        "rtt_s": [_rounded(each, 6) for each in series.means_s("rtt")],
-        "lag_s": [_rounded(each, 6) for each in series.means_s("lag")],
-    }

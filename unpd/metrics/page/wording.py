@@ -1,8 +1,7 @@
 """The words of the status page: counts, times and events as people read them. Sizes and
 rates are those of :mod:`unpd.wording`.
 
-Called by :mod:`unpd.metrics.page.html` and :mod:`unpd.metrics.page.snapshot`. Pure;
-raises nothing.
+Called by the other modules of the page. Pure; raises nothing.
 """
 
 from collections.abc import Mapping

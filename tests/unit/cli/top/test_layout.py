@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from tests.support.statuses import answered, child, service, status
+from tests.support.statuses import answered, child, event, lately, service, status
 from unpd.cli.top.answers import Answers
 from unpd.cli.top.columns import COLUMNS, make_tables
 from unpd.cli.top.layout import Line, Size, bounded, page, plain, text_of
-from unpd.cli.top.view import KEYS, View, followed, pressed
+from unpd.cli.top.view import HELP_PAGES, KEYS, View, followed, pressed
 from unpd.names import LiveChange
 
 SIZE = Size(100, 30)
@@ -22,6 +22,14 @@ BUSY = answered(
     ),
 )
 TABLES = make_tables(BUSY, {}, "")
+CHARTED = answered(
+    status(
+        services=[service("echo")],
+        children=[child(birth) for birth in range(40)],
+        **{**lately(range(600), active=[5] * 600), "events": [event(2), event(1)]},
+    )
+)
+"""With a history, and with events."""
 
 
 def drawn(
@@ -72,11 +80,55 @@ def test_the_sums_say_what_is_only_observed() -> None:
 @pytest.mark.parametrize("width", [1, 10, 40, 300])
 @pytest.mark.parametrize("height", [1, 3, 10, 100])
 @pytest.mark.parametrize("keys", [(), ("end",), ("?",), ("enter",), ("/", "w")])
-def test_it_fits_every_terminal(width: int, height: int, keys: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("answers", [BUSY, CHARTED])
+def test_it_fits_every_terminal(
+    width: int, height: int, keys: tuple[str, ...], answers: Answers
+) -> None:
     """No line is too long, and not one is too many."""
-    lines = texts(*keys, size=Size(width, height))
+    lines = texts(*keys, answers=answers, size=Size(width, height))
     assert len(lines) <= height
     assert all(len(line) <= width for line in lines)
+
+
+def test_the_charts_stand_above_the_tables() -> None:
+    """Also on a terminal of the usual size. A lower one has the tables alone, and so
+    have the details, which need the room.
+    """
+    lines = texts(answers=CHARTED, size=Size(80, 23))
+    assert lines[2] == ""
+    assert lines[3].split() == ["LAST", "TEN", "MINUTES", "NOW", "MAX", "10", "min", "ago", "now"]
+    assert lines[4] == f"{'Open connections':<27}          5          5  {'█' * 29}"
+    assert lines[12] == f"{'Loop lag of workers':<27}       0 us       0 us  {'▁' * 29}"
+    assert lines[13] == ""
+    assert lines[14].startswith("SERVICE")
+    low = texts(answers=CHARTED, size=Size(80, 22))
+    assert low[3].startswith("SERVICE")
+    for without in (low, texts("enter", answers=CHARTED), texts(answers=BUSY)):
+        assert not any("LAST TEN MINUTES" in line for line in without)
+
+
+def test_a_key_hides_the_charts() -> None:
+    """And shows them again."""
+    shown = texts(answers=CHARTED)
+    assert texts("c", answers=CHARTED)[3].startswith("SERVICE")
+    assert texts("c", "c", answers=CHARTED) == shown != texts("c", answers=CHARTED)
+
+
+def test_events_have_a_table() -> None:
+    """The last one, the newest event first; their sentences end where the screen does.
+    The details of one have its fields.
+    """
+    lines = texts("c", "tab", "tab", answers=CHARTED, size=Size(64, 24))
+    assert [line.rstrip() for line in lines[-4:-1]] == [
+        "TIME (UTC)      LEVEL    EVENT        DETAILS",
+        "11-22 21:23:02  warning  worker.died  worker default/0: exit cod",
+        "11-22 21:23:01  warning  worker.died  worker default/0: exit cod",
+    ]
+    details = texts("tab", "tab", "enter", answers=CHARTED)
+    assert any(
+        re.match("text: worker default/0: exit code 2 +A sentence", line) for line in details
+    )
+    assert '  {"code": 2}' in details
 
 
 @pytest.mark.parametrize("steps", [0, 5, 20, 40])
@@ -160,7 +212,7 @@ def test_only_rows_in_sight_are_laid_out() -> None:
             return super().rjust(*how)
 
     many = answered(status(children=[child(birth) for birth in range(500)]))
-    (_, children) = make_tables(many, {}, "")
+    (_, children, _) = make_tables(many, {}, "")
     rows = tuple(
         replace(row, cells=tuple(replace(cell, text=Counted(cell.text)) for cell in row.cells))
         for row in children.rows
@@ -171,7 +223,7 @@ def test_only_rows_in_sight_are_laid_out() -> None:
 
 def test_the_help_names_keys_and_columns() -> None:
     """All of them, each page on a small terminal."""
-    pages = [texts(*["?"] * number, size=Size(80, 24)) for number in (1, 2, 3)]
+    pages = [texts(*["?"] * number, size=Size(80, 24)) for number in range(1, HELP_PAGES + 1)]
     for row in KEYS:
         assert any(line.startswith(f"  {row.shown}") for line in pages[0])
     for page_of, columns in zip(pages[1:], COLUMNS.values(), strict=True):
@@ -255,3 +307,11 @@ def test_plain_text_has_every_row() -> None:
     assert text.count("worker") == 40
     assert text.replace("\n", "").isprintable()
     assert plain(BUSY, "default/7", 100).count("worker") == 1
+
+
+def test_plain_text_has_the_charts_as_numbers() -> None:
+    """No glyph stands for them, whatever the terminal can show, and no event is cut."""
+    text = plain(CHARTED, "", 60)
+    assert text.isascii()
+    assert re.search("\n\nLAST TEN MINUTES +NOW +MAX\nOpen connections +5 +5\n", text)
+    assert "\n11-22 21:23:02  warning  worker.died  worker default/0: exit code 2\n" in text

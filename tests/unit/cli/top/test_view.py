@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.statuses import answered, child, service, status
+from tests.support.statuses import answered, child, event, service, status
 from unpd.cli.top.columns import Table, make_tables
 from unpd.cli.top.view import KEYS, View, followed, pressed
 
@@ -13,8 +13,10 @@ CHILDREN = [child(birth) for birth in (1, 2, 3)]
 
 
 def tables(view: View, **changes: Any) -> tuple[Table, ...]:
-    """The tables of two services and three children, as the view wants them."""
-    now = status(**{"services": SERVICES, "children": CHILDREN, **changes})
+    """The tables of two services, three children and an event, as the view wants
+    them.
+    """
+    now = status(**{"services": SERVICES, "children": CHILDREN, "events": [event(7)], **changes})
     return make_tables(answered(now), view.orders, view.wanted)
 
 
@@ -34,14 +36,15 @@ def after(*keys: str, view: View | None = None) -> View:
         (("down",), ("services", "time")),
         (("down", "down"), ("children", 1)),
         (("down", "up", "up"), ("services", "echo")),
-        (("end",), ("children", 3)),
-        (("page_down", "page_down"), ("children", 3)),
+        (("end",), ("events", 7)),
+        (("page_down", "page_down"), ("events", 7)),
         (("G", "g"), ("services", "echo")),
         (("tab",), ("children", 1)),
-        (("tab", "tab"), ("services", "echo")),
+        (("tab", "tab"), ("events", 7)),
+        (("tab", "tab", "tab"), ("services", "echo")),
     ],
 )
-def test_the_cursor_goes_through_both_tables(keys: tuple[str, ...], cursor: object) -> None:
+def test_the_cursor_goes_through_all_tables(keys: tuple[str, ...], cursor: object) -> None:
     """It stops at both ends."""
     assert after(*keys).cursor == cursor
 
@@ -57,8 +60,8 @@ def test_the_cursor_stays_at_its_place_when_its_row_goes() -> None:
     """The details were those of the row that has gone."""
     view = after("end", "enter")
     assert view.details
-    gone = followed(view, tables(view, children=CHILDREN[:2]))
-    assert (gone.cursor, gone.details) == (("children", 2), False)
+    gone = followed(view, tables(view, events=[]))
+    assert (gone.cursor, gone.details) == (("children", 3), False)
 
 
 def test_no_row_at_all() -> None:
@@ -67,7 +70,7 @@ def test_no_row_at_all() -> None:
     for row in KEYS:
         for key in row.keys:
             pressed(view, key, ())
-            pressed(view, key, tables(view, services=[], children=[]))
+            pressed(view, key, tables(view, services=[], children=[], events=[]))
     assert followed(after("end"), ()).cursor is None
 
 
@@ -108,7 +111,7 @@ def test_the_details_are_those_of_the_row_of_the_cursor() -> None:
 
 def test_the_help_has_pages() -> None:
     """Its key goes to the next one; any other ends it, and does nothing else."""
-    assert [after(*["?"] * times).help for times in range(5)] == [0, 1, 2, 3, 0]
+    assert [after(*["?"] * times).help for times in range(6)] == [0, 1, 2, 3, 4, 0]
     assert after("?", "q") == after()
 
 
