@@ -113,12 +113,12 @@ def test_the_charts_outlast_a_reload(launch: Launch, tmp_path: Path) -> None:
             for _ in range(3):
                 stack.enter_context(clients.connect(unpd.address("echo")))
             screen.wait(r"^LAST TEN MINUTES +NOW +MAX  10 min ago +now$")
-            screen.wait(r"^Open connections +3 +3  +[▁-█]+$")
-            screen.wait(r"^New per second, connections +[0-9.]+ +[1-9][0-9.]*  +[▁-█]+$")
-        screen.wait(r"^Open connections +0 +3  +[▁-█]+$")
+            screen.wait(r"^Open connections +3 +3  +[▁-▇]+$")
+            screen.wait(r"^New per second, connections +[0-9.]+ +[1-9][0-9.]*  +[▁-▇]+$")
+        screen.wait(r"^Open connections +0 +3  +[▁-▇]+$")
         reload(unpd, every_pool=True)
         screen.wait("generation 2")
-        screen.wait(r"^Open connections +0 +3  +[▁-█]+$")
+        screen.wait(r"^Open connections +0 +3  +[▁-▇]+$")
         screen.type("c")
         screen.wait("info +reload.succeeded +generation 2 serves$")
         screen.type("c")
@@ -271,7 +271,7 @@ class Crowd:
 
     def act(self, at_s: float) -> None:
         """Do what the time ``at_s`` since the start asks for."""
-        wanted = int(9 + 3.5 * math.sin(at_s / 25))
+        wanted = int(9 + 3.5 * math.sin(at_s / 30))
         while len(self._idle) < wanted:
             self._idle.append(clients.connect(self._echo))
             self._idle[-1].sendall(b"hello")
@@ -303,7 +303,7 @@ def is_complete(answers: Answers | None) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "keys", "height"),
-    [("top", ("down",), 38), ("top-details", ("enter",), 26), ("top-help", ("?",), 26)],
+    [("top", ("down",), 34), ("top-details", ("enter",), 26), ("top-help", ("?",), 26)],
 )
 def test_a_picture_of_a_busy_daemon(
     launch: Launch, tmp_path: Path, name: str, keys: tuple[str, ...], height: int

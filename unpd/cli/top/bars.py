@@ -12,8 +12,8 @@ from unpd.cli.history_text import HEAD, quantities
 from unpd.cli.tables import Values
 from unpd.metrics.page.charts import SPAN_S, points
 
-BARS = "▁▂▃▄▅▆▇█"
-"""Zero, then sevenths of the highest value."""
+BARS = "▁▂▃▄▅▆▇"
+"""Zero, then sixths of the highest value. Full blocks would touch the line above."""
 FEWEST, MOST = 20, 120
 """How many bars a line has: fewer would show no course, and more no more samples."""
 NARROW = 9

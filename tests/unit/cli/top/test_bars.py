@@ -18,14 +18,14 @@ Samples = list[tuple[float, float]]
     [
         ([], "          "),
         ([(1199, 0)], "         ▁"),
-        ([(1199, 0.001)], "         █"),
+        ([(1199, 0.001)], "         ▇"),
         ([(at, 0) for at in range(600, 1200)], "▁▁▁▁▁▁▁▁▁▁"),
-        ([(at, 7) for at in range(600, 1200)], "██████████"),
-        ([(600 + 60 * part, part) for part in range(8)] + [(1199, 0)], "▁▂▃▄▅▆▇█ ▁"),
-        ([(at, 1) for at in range(900, 1200)], "     █████"),
-        ([(at, 1) for at in range(600, 1200) if not 780 <= at < 900], "███  █████"),
-        ([(at, 9 if at == 1000 else 0) for at in range(600, 1200)], "▁▁▁▁▁▁█▁▁▁"),
-        ([(1100, 1), (1199, 10**9)], "        ▂█"),
+        ([(at, 7) for at in range(600, 1200)], "▇▇▇▇▇▇▇▇▇▇"),
+        ([(600 + 60 * part, part) for part in range(7)] + [(1199, 0)], "▁▂▃▄▅▆▇  ▁"),
+        ([(at, 1) for at in range(900, 1200)], "     ▇▇▇▇▇"),
+        ([(at, 1) for at in range(600, 1200) if not 780 <= at < 900], "▇▇▇  ▇▇▇▇▇"),
+        ([(at, 9 if at == 1000 else 0) for at in range(600, 1200)], "▁▁▁▁▁▁▇▁▁▁"),
+        ([(1100, 1), (1199, 10**9)], "        ▂▇"),
     ],
     ids=["empty", "a zero", "one sample", "flat zero", "flat", "steps", "young", "gap"]
     + ["short peak", "tiny"],
@@ -94,4 +94,4 @@ def test_a_daemon_that_sends_odd_samples_is_drawn() -> None:
     odd["history"]["active"] = [None, "9", [], float("inf"), float("nan"), -5, True, 4]
     odd["totals"]["active"] = 2
     (row, *_) = lines(status(**odd), 100, glyphs=True)[1:]
-    assert row.split()[2:] == ["2", "4", "█"]
+    assert row.split()[2:] == ["2", "4", "▇"]

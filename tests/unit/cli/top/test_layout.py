@@ -97,7 +97,7 @@ def test_the_charts_stand_above_the_tables() -> None:
     lines = texts(answers=CHARTED, size=Size(80, 23))
     assert lines[2] == ""
     assert lines[3].split() == ["LAST", "TEN", "MINUTES", "NOW", "MAX", "10", "min", "ago", "now"]
-    assert lines[4] == f"{'Open connections':<27}          5          5  {'█' * 29}"
+    assert lines[4] == f"{'Open connections':<27}          5          5  {'▇' * 29}"
     assert lines[12] == f"{'Loop lag of workers':<27}       0 us       0 us  {'▁' * 29}"
     assert lines[13] == ""
     assert lines[14].startswith("SERVICE")
