@@ -93,6 +93,7 @@ SERVICE: dict[str, Any] = {
     "sent_bytes": 0,
     "sent_bytes_per_s": 0.0,
     "refused": 0,
+    "refused_by_reason": {},
     "refused_per_s": 0.0,
     "would_refuse": 0,
     "datagrams_received": 0,
