@@ -17,6 +17,10 @@ Address = tuple[str, int] | str
 TCP_REPAIR = 19
 """From <linux/tcp.h>. Python's socket module lacks it."""
 
+TEN_SECONDS = struct.pack("@ll", 10, 0)
+"""How long connect(2) waits for room in the queue of a UNIX socket. A timeout of Python
+would not wait: unix(7) has EAGAIN for a socket that does not block.
+"""
 PIECE_BYTES = 65536
 IDLE_PER_SOURCE = 20_000
 
@@ -228,6 +232,22 @@ def raise_descriptor_limit() -> int:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard
+
+
+@contextlib.contextmanager
+def crowd(path: str, count: int, data: bytes = b"") -> Iterator[list[socket.socket]]:
+    """Hold ``count`` connections to a UNIX socket whose queue has no room for all, and
+    close them at the end of the block. Each sends ``data``, unless the peer has closed
+    it before.
+    """
+    with contextlib.ExitStack() as stack:
+        socks = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(count)]
+        for sock in socks:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, TEN_SECONDS)
+            sock.connect(path)
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                sock.sendall(data)
+        yield socks
 
 
 @contextlib.contextmanager
