@@ -63,6 +63,7 @@ from unpd.master.children.serving import (
     services_of_slots,
 )
 from unpd.master.columns import target_keys
+from unpd.master.listening.listener import METRICS
 from unpd.master.runtime import Deployment, Runtime
 from unpd.names import ChildKind
 from unpd.services.base import StreamService
@@ -125,7 +126,8 @@ def _wanted_dispatchers(kind: ChildKind, deployment: Deployment) -> dict[str, in
 
 
 def _wanted_exporters(deployment: Deployment) -> dict[str, int]:
-    return {"exporter": 1} if deployment.config.metrics.listen else {}
+    """None while its listener, which need not be required, is absent."""
+    return {"exporter": 1} if deployment.listeners.of(METRICS) else {}
 
 
 def _serving_recipe(kind: ChildKind, deployment: Deployment, pool: str) -> tuple[Recipe, Recipe]:
@@ -165,7 +167,7 @@ def _exporter_recipe(deployment: Deployment, pool: str) -> tuple[Recipe, Recipe]
     del pool
     config = deployment.config
     recipe = (
-        values_of(config.metrics),
+        config.metrics.listen,
         servers_by_service(deployment),
         target_keys(config.services),
         config.metrics.allow,
