@@ -533,8 +533,8 @@ FAULT_MEANINGS: Mapping[Fault, str] = MappingProxyType(
         ),
         Fault.CRASH_LOOP: "the children of a slot keep dying early",
         Fault.LISTENER_BROKEN: (
-            "a listener takes no clients, and could not be repaired yet; or another process changes"
-            " its options again and again"
+            "a listener takes no clients, and could not be opened or repaired yet; or another"
+            " process changes its options again and again"
         ),
         Fault.CONTROL_LOST: "the control socket cannot be reached, and could not be made again yet",
         Fault.READERS_SHUT_OUT: "the group that may look cannot connect to the control socket",

@@ -21,9 +21,10 @@ from tests.benchmarks import (
     report,
     slow_scrapes,
     targets,
+    turns,
 )
 from tests.benchmarks.build import PLACES, build
-from tests.benchmarks.figures import ACCESS, BALANCED, DAEMON, OWN, Sample
+from tests.benchmarks.figures import ACCESS, BALANCED, DAEMON, OWN, TURNS, Sample
 from tests.benchmarks.proof import prove
 from tests.benchmarks.quiet import Quiet
 from tests.benchmarks.rounds import Plan, run_rows
@@ -59,6 +60,7 @@ OWN_ROWS: Mapping[str, tuple[str, Callable[[int], Sample]]] = MappingProxyType(
     {
         DAEMON: ("the daemon's own figures", _round_of_daemon),
         ACCESS: ("access rules and limits", access.round_of_access),
+        TURNS: ("the master's longest turns", turns.round_of_turns),
         BALANCED: ("behind HAProxy", balancing.round_of_balanced),
     }
 )

@@ -122,7 +122,8 @@ Table = dict[str, dict[str, Cell]]
 DAEMON = "daemon"
 ACCESS = "access"
 BALANCED = "balanced"
-OWN = (DAEMON, ACCESS, BALANCED)
-"""Three rows without a peer: the daemon's own figures, the times of its access rules
-and limits, and its rates behind a load balancer.
+TURNS = "turns"
+OWN = (DAEMON, ACCESS, TURNS, BALANCED)
+"""Four rows without a peer: the daemon's own figures, the times of its access rules and
+limits, the longest turns of its master, and its rates behind a load balancer.
 """

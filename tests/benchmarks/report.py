@@ -9,11 +9,13 @@ from typing import Any
 from tests.benchmarks.access import ENTRIES, HELD, SESSIONS, WORKERS
 from tests.benchmarks.balancing import BYTES, CONNECTIONS, INSTANCES
 from tests.benchmarks.build import Places
-from tests.benchmarks.figures import ACCESS, BALANCED, DAEMON, Cell, Figure, Table, figure
+from tests.benchmarks.figures import ACCESS, BALANCED, DAEMON, TURNS, Cell, Figure, Table, figure
 from tests.benchmarks.rows import EVERY, IDLE, Row
 from tests.benchmarks.servers import KINDS, UNPD
 from tests.benchmarks.slow_scrapes import SLOW
 from tests.benchmarks.targets import Outcome, Verdict
+from tests.benchmarks.turns import ASKING, LISTED
+from tests.benchmarks.turns import WORKERS as LISTED_WORKERS
 
 DAEMON_TITLES = {
     "nothing_ms": "an interpreter that does nothing, ms",
@@ -43,6 +45,12 @@ ACCESS_TITLES = {
     "list_ms": f"processor time of `unpd check` for a list of {ENTRIES:,} entries, ms",
     "killed_ms": f"`kill -9` of a worker to the next session of its {HELD} clients' source, ms",
 }
+TURNS_TITLES = {
+    "asking_ms": f"within, while {ASKING:,} clients of the control socket ask for the status, ms",
+    "listing_ms": (
+        f"within, while {LISTED:,} connections of {LISTED_WORKERS} workers are listed, ms"
+    ),
+}
 BALANCED_TITLES = {
     f"{name}_{instances}": f"{what} per s, {where}"
     for name, what in (
@@ -57,6 +65,7 @@ BALANCED_TITLES = {
 OWN_TITLES = {
     DAEMON: ("The daemon", DAEMON_TITLES),
     ACCESS: ("Access", ACCESS_TITLES),
+    TURNS: ("The longest turn of the master", TURNS_TITLES),
     BALANCED: ("Behind HAProxy, all on the same two processors", BALANCED_TITLES),
 }
 

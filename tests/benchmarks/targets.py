@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from tests.benchmarks.figures import ACCESS, DAEMON, LEAST_ROUNDS, OWN, Cell, Table
+from tests.benchmarks.figures import ACCESS, DAEMON, LEAST_ROUNDS, OWN, TURNS, Cell, Table
 from tests.benchmarks.rows import EVERY
 from tests.benchmarks.servers import GUARDED, KINDS, OTHER, UNPD
 
@@ -134,6 +134,8 @@ BOUNDS = (
     Bound(ACCESS, "deny_ms", "a live denial to the refusal by the last worker", "ms", 100),
     Bound(ACCESS, "list_ms", "processor time for a list of 100,000 entries", "ms", 1000),
     Bound(ACCESS, "killed_ms", "kill -9 of a worker to its source's next session", "ms", 1000),
+    Bound(TURNS, "asking_ms", "the master's longest turn with 1,000 control clients", "ms", 20),
+    Bound(TURNS, "listing_ms", "the same while 10,000 connections are listed", "ms", 20),
 )
 
 

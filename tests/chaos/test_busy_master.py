@@ -9,32 +9,23 @@ from tests.support import clients, procs
 from tests.support.counts import wait_active
 from tests.support.daemon import Unpd
 from tests.support.launch import Launch
-from tests.support.observed import Samples, total
 from tests.support.operating import VERSION, read_answer, status, wait_all_ready
+from tests.support.turns import longer_than, turns_so_far
 from tests.support.waiting import until
 
-LAG = "unpd_loop_lag_seconds"
-LONG, VERY_LONG = "0.1", "0.5"
-"""Bounds of the histogram. A turn may take 20 ms; another process may take the
-processor for longer than that, now and then.
+LONG_S, VERY_LONG_S = 0.1, 0.5
+"""Bounds of the histogram. A turn may take 20 ms, which the benchmark measures; another
+process may take the processor for longer than that, now and then.
 """
 
 
-def long_turns(unpd: Unpd, le: str = VERY_LONG) -> float:
-    """How many turns of the master's loop were longer than the bound, by a page that is
-    not one of before: a page is shown for a while.
-    """
-    earlier = total(unpd.metrics(), f"{LAG}_count", kind="master")
+def long_turns(unpd: Unpd, bound_s: float = VERY_LONG_S) -> float:
+    """How many turns of the master's loop were longer than the bound."""
 
-    def page() -> Samples | None:
-        assert status(unpd)["ready"], "a status takes a turn"
-        found = unpd.metrics()
-        return found if total(found, f"{LAG}_count", kind="master") > earlier else None
+    def take_a_turn() -> None:
+        assert status(unpd)["ready"]
 
-    found = until(page, 10.0, "another turn on the page")
-    assert found is not None
-    short = total(found, f"{LAG}_bucket", kind="master", le=le)
-    return total(found, f"{LAG}_count", kind="master") - short
+    return longer_than(turns_so_far(unpd.metrics, take_a_turn), bound_s)
 
 
 @pytest.mark.slow
@@ -60,9 +51,7 @@ def test_a_thousand_control_clients_hold_nobody_up(launch: Launch) -> None:
     """
     unpd = launch('[services.echo]\nlisten = ["tcp://127.0.0.1:0"]\n')
     before = long_turns(unpd)
-    with contextlib.ExitStack() as stack:
-        for _ in range(1000):
-            stack.enter_context(clients.connect(str(unpd.control)))
+    with clients.crowd(str(unpd.control), 1000):
         assert clients.converse(unpd.address("echo"), b"hello") == b"hello"
     wait_all_ready(unpd)
     assert long_turns(unpd) == before
@@ -106,8 +95,8 @@ def test_many_that_ask_at_once_are_answered_in_short_turns(launch: Launch) -> No
             stack.enter_context(clients.idle(unpd.address(f"echo{number}"), 4))
         active = SERVICES * 4
         until(lambda: unpd.total("unpd_connections_active") == active, 60.0, "all connections")
-        before = long_turns(unpd, LONG)
+        before = long_turns(unpd, LONG_S)
         verbs = ("status", "workers", "listeners")
         for turn in range(ROUNDS):
             ask_at_once(unpd, [verbs[(turn + number) % len(verbs)] for number in range(ASKERS)])
-        assert long_turns(unpd, LONG) - before < ROUNDS / 2
+        assert long_turns(unpd, LONG_S) - before < ROUNDS / 2

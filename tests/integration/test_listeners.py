@@ -18,6 +18,9 @@ from tests.support import clients, procs
 from tests.support.daemon import Unpd
 from tests.support.faults import namespace, requires_namespaces, requires_ss_kill, ss_kill
 from tests.support.launch import Launch
+from tests.support.operating import degraded, refused_reload, reload, status
+from tests.support.ports import free_port
+from tests.support.waiting import until
 from unpd.config.addresses import UnixAddress
 from unpd.errors import AddressError
 from unpd.kernel.sockets import ListenOptions
@@ -292,6 +295,44 @@ def test_the_exporters_port_in_use_is_reported_like_a_services(launch: Launch) -
             f"the metrics exporter cannot listen on tcp://127.0.0.1:{port}: the address is in use"
             in refusal(unpd, ExitCode.ADDRESS)
         )
+
+
+def is_healthy(port: int) -> bool:
+    """Whether an exporter on ``port`` says that it lives."""
+    request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with contextlib.suppress(OSError):
+        return b" 200 " in clients.converse(("127.0.0.1", port), request)
+    return False
+
+
+@pytest.mark.slow
+def test_an_exporters_port_that_is_not_required_may_be_in_use(launch: Launch) -> None:
+    """The daemon starts without the exporter, and a reload leaves it out; the fault is
+    logged once and shown, and it ends when the port is free. Where the port is
+    required, the reload is refused.
+    """
+    text = '[metrics]\nrequired = {}\nlisten = "tcp://127.0.0.1:{}"'
+    first, second = free_port(), free_port()
+    cannot = "the metrics exporter cannot listen on tcp://127.0.0.1:{}: the address is in use"
+    with socket.create_server(("127.0.0.1", first)):
+        unpd = launch(text.format("false", first))
+        unpd.expect_errors("listener.broken")
+        unpd.wait_event("listener.broken", service=METRICS)
+        assert echoes(unpd.address("echo"))
+        assert degraded(unpd)[0].startswith(cannot.format(first))
+        assert (status(unpd)["ready"], status(unpd)["metrics"]) == (True, None)
+    until(lambda: is_healthy(first), 10.0, "the metrics to be there")
+    assert degraded(unpd) == []
+    assert len(unpd.log_events("listener.broken")) == 1
+    assert unpd.log_events("listener.renewed", service=METRICS)
+    with socket.create_server(("127.0.0.1", second)):
+        reload(unpd, text.format("false", second))
+        assert degraded(unpd)[0].startswith(cannot.format(second))
+        until(lambda: unpd.exporter() is None, 10.0, "the exporter of before to end")
+        assert cannot.format(second) in refused_reload(unpd, text.format("true", second))
+        assert echoes(unpd.address("echo"))
+    until(lambda: is_healthy(second), 10.0, "the metrics to be there again")
+    assert degraded(unpd) == []
 
 
 def test_an_address_of_another_host_is_refused(launch: Launch) -> None:

@@ -104,7 +104,7 @@ def test_each_listener_is_listed_with_its_queue(launch: Launch, tmp_path: Path) 
     ]
     text = unpd.run("listeners", "--control", str(unpd.control)).stdout.decode()
     assert "unix://" in text
-    assert "0      3    8" in text
+    assert "0      3                8" in text
 
 
 def test_a_full_queue_shows_what_the_kernel_dropped(launch: Launch) -> None:

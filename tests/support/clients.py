@@ -238,6 +238,22 @@ def raise_descriptor_limit() -> int:
 
 
 @contextlib.contextmanager
+def crowd(path: str, count: int, data: bytes = b"") -> Iterator[list[socket.socket]]:
+    """Hold ``count`` connections to a UNIX socket whose queue has no room for all, and
+    close them at the end of the block. Each sends ``data``, unless the peer has closed
+    it before.
+    """
+    with contextlib.ExitStack() as stack:
+        socks: list[socket.socket] = []
+        for _ in range(count):
+            sock = stack.enter_context(connect(path))
+            socks.append(sock)
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                sock.sendall(data)
+        yield socks
+
+
+@contextlib.contextmanager
 def idle(address: Address, count: int, *, timeout_s: float = 10.0) -> Iterator[list[socket.socket]]:
     """Hold ``count`` connections that send nothing, and close them at the end of the
     block. More than 20,000 on IPv4 loopback use several source addresses.

@@ -41,7 +41,6 @@ MAX_FDS = 253
 MAX_BYTES = 64 * 1024
 PATIENCE_S = 60.0
 LOOK_S = 1.0
-TRACER_S = 0.005
 
 
 class Forked:
@@ -54,9 +53,12 @@ class Forked:
 
     def poll(self) -> int | None:
         """The exit code, negative for a signal; None while the process runs."""
+        return self._reap(os.WNOHANG)
+
+    def _reap(self, options: int) -> int | None:
         if self.returncode is None:
             try:
-                found, status = os.waitpid(self.pid, os.WNOHANG)
+                found, status = os.waitpid(self.pid, options)
             except ChildProcessError:  # others have reaped it, as Popen has it
                 found, status = self.pid, 0
             if found:
@@ -74,7 +76,9 @@ class Forked:
             if left_s <= 0:
                 raise subprocess.TimeoutExpired("unpd", timeout or 0.0)
             if poll.poll(min(left_s, LOOK_S) * 1000):
-                time.sleep(TRACER_S)  # it has ended, but its tracer must reap it first
+                # It has ended. Where it has a tracer, this waits until that has reaped
+                # it too (ptrace(2)), which takes no longer than the tracer lives.
+                self._reap(0)
         return code
 
 

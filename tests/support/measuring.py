@@ -10,7 +10,7 @@ from tests.support import ROOT
 
 MEASURE = """
 import json, sys
-from tests.benchmarks import access, balancing, build, network
+from tests.benchmarks import access, balancing, build, network, turns
 
 network.enter()
 print(json.dumps(eval(sys.argv[1])))

@@ -20,7 +20,7 @@ _SERVICES: Columns = MappingProxyType(
     {
         "SERVICE": lambda one: one["name"],
         "ACTIVE": lambda one: str(one["active"]),
-        "PEAK": lambda one: str(one["peak"]),
+        "PEAK 1 MIN": lambda one: str(one["peak"]),
         "LIMIT": lambda one: number(one["limit"]),
         "ACCEPTED": lambda one: str(one["accepted"]),
         "ACCEPTED/S": lambda one: rate_text(one["accepted_per_s"]),

@@ -35,7 +35,7 @@ _LISTENERS: Columns = MappingProxyType(
         "ADDRESS": lambda one: one["address"],
         "STATE": lambda one: one["state"],
         "QUEUE": lambda one: _of_queue(one, "length"),
-        "MAX": lambda one: _of_queue(one, "max"),
+        "MAX SINCE START": lambda one: _of_queue(one, "max"),
         "LIMIT": lambda one: _of_queue(one, "limit"),
         "DROPS": lambda one: number(one["drops"]),
     }

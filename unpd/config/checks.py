@@ -83,7 +83,7 @@ def check(
         _check_addresses(listeners, findings)
     _check_kinds(config, listeners, findings, kinds)
     _check_models(config, findings)
-    _check_lame_duck(config, findings)
+    _check_metrics(config, findings)
     _check_sensors(config, findings)
     _check_amplification(config, findings)
     check_answers(config, findings)
@@ -217,9 +217,17 @@ def _check_models(config: Config, findings: Findings) -> None:
             )
 
 
-def _check_lame_duck(config: Config, findings: Findings) -> None:
-    """Warn of a lame time that nobody can notice."""
-    if config.daemon.lame_duck_s and config.metrics.listen is None:
+def _check_metrics(config: Config, findings: Findings) -> None:
+    """Warn of a lame time that nobody can notice, and of a listener that need not be
+    opened and that unpd does not open.
+    """
+    listen = config.metrics.listen
+    if not config.metrics.required and (listen is None or isinstance(listen, SystemdAddress)):
+        findings.warning(
+            ("metrics", "required"),
+            "changes nothing, because metrics.listen names no address that unpd itself opens",
+        )
+    if config.daemon.lame_duck_s and listen is None:
         findings.warning(
             ("daemon", "lame_duck_s"),
             "only makes each stop and restart longer, because metrics.listen is false: load"

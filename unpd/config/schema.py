@@ -195,11 +195,14 @@ class LogConfig(Section):
 
 
 class Metrics(Section):
-    """The table ``[metrics]``. ``listen``: None (in TOML: false) for no exporter."""
+    """The table ``[metrics]``. ``listen``: None (in TOML: false) for no exporter.
+    ``required``: without its listener nothing starts and no reload succeeds.
+    """
 
     listen: Annotated[Address | None, BeforeValidator(_metrics_address)] = Field(
         TcpAddress("127.0.0.1", 9867), description=METRICS_FORMS
     )
+    required: bool = Field(True, description="true or false")
     allow: Annotated[AccessList, BeforeValidator(access_list)] = Field(
         AccessList(), description=EXAMPLE
     )

@@ -64,18 +64,20 @@ def _mismatch(values: object, fields: tuple[AnswerField, ...], before: str) -> s
     if not isinstance(values, dict):
         return before.rstrip(".") or "at all"
     for field in fields:
-        path, value = f"{before}{field.name}", values.get(field.name)
+        value = values.get(field.name)
         if value is None and field.absent and field.name in values:
             continue
         if not _fits(value, field):
-            return path
-        parts = value if isinstance(value, list) else [value]
-        parts = parts if field.fields else []
-        below = f"{path}[]." if field.type == "list" else f"{path}."
-        wrong = next(filter(None, (_mismatch(part, field.fields, below) for part in parts)), "")
-        if wrong:
+            return f"{before}{field.name}"
+        if field.fields and (wrong := _mismatch_below(value, field, f"{before}{field.name}")):
             return wrong
     return ""
+
+
+def _mismatch_below(value: object, field: AnswerField, path: str) -> str:
+    parts = value if isinstance(value, list) else [value]
+    below = f"{path}[]." if field.type == "list" else f"{path}."
+    return next(filter(None, (_mismatch(part, field.fields, below) for part in parts)), "")
 
 
 def _fits(value: object, field: AnswerField) -> bool:

@@ -103,7 +103,8 @@ ROWS = (
         help="show the state of the daemon",
         description=(
             "Show the state of the daemon: its configuration, its last reload, why it is degraded,"
-            " its services, listeners and processes."
+            " its services, listeners and processes. The peak of a service is that of the last"
+            " minute, the maximum of a queue that since the start."
             " With --history also the figures of all services together, now and at most in the"
             " last ten minutes, and the last events: what the charts of the status page show."
             " The exit code is 3 if no daemon runs."
@@ -158,7 +159,7 @@ ROWS = (
         help="list the listeners of the daemon",
         description=(
             "List the addresses on which the daemon listens: the accept queue of each, its greatest"
-            " length, its limit, and what the kernel dropped there."
+            " length since the start, its limit, and what the kernel dropped there."
         ),
         answered=Answered.AT_ONCE,
         changes=False,

@@ -186,7 +186,7 @@ ROWS: tuple[LogEvent, ...] = (
         "listener.renewed",
         "warning",
         ("service", "address", "reason"),
-        "No client reached the listener for `reason`, and the daemon has opened it anew; a reload"
+        "No client reached the listener for `reason`, and the daemon has opened it now; a reload"
         " with the running configuration starts the children that serve it.",
         "Find out who removes the file of the socket or the interface; exclude sockets from"
         " programs that clean directories.",

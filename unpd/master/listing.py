@@ -135,7 +135,8 @@ def _row(found: Any, pid: int, child: Mapping[str, Any]) -> dict[str, Any]:
     """A connection in an answer, as :data:`CONNECTION` has it."""
     known = found if isinstance(found, dict) else {}
     absent = {"rtt_s": None, "retransmits": None, "target": None, "pid": pid}
-    row = {field.name: {**absent, **known, **child}.get(field.name) for field in CONNECTION}
+    values = {**absent, **known, **child}
+    row = {field.name: values.get(field.name) for field in CONNECTION}
     texts = {key: reports.shown(value) for key, value in row.items() if isinstance(value, str)}
     return {**row, **texts}
 

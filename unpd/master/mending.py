@@ -69,7 +69,7 @@ def mend_listeners(runtime: Runtime) -> None:
 
 def _log_repair(runtime: Runtime, repair: Repair) -> None:
     log, reason = runtime.log, repair.reason
-    service, address = repair.listener.wanted.service, repair.listener.text
+    service, address = repair.service, repair.address
     match repair.outcome:
         case Outcome.MENDED:
             log.event("listener.mended", service=service, address=address, reason=reason)

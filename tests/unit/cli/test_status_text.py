@@ -192,7 +192,7 @@ def test_a_service_is_shown_with_its_limit() -> None:
     )
     assert rows(services=[SERVICE, {**SERVICE, **young}]) == [
         [""],
-        ["SERVICE", "ACTIVE", "PEAK", "LIMIT", "ACCEPTED"]
+        ["SERVICE", "ACTIVE", "PEAK 1 MIN", "LIMIT", "ACCEPTED"]
         + ["ACCEPTED/S", "RECEIVED/S", "SENT/S", "REFUSED"],
         ["echo", "1", "4", "10", "5", "2.3", "2.6 kB", "0 B", "0"],
         ["echo", "1", "4", "-", "5", "-", "-", "-", "0"],
@@ -236,7 +236,7 @@ def test_listeners_and_children() -> None:
     )
     assert found[3:] == [
         [""],
-        ["SERVICE", "ADDRESS", "STATE", "QUEUE", "MAX", "LIMIT", "DROPS"],
+        ["SERVICE", "ADDRESS", "STATE", "QUEUE", "MAX SINCE START", "LIMIT", "DROPS"],
         ["echo", "tcp://127.0.0.1:7", "open", "2", "8", "4096", "3"],
         ["echo", "unix:///run/echo.sock", "broken", "-", "-", "-", "-"],
         ["echo", "udp://[::]:7", "open", "-", "-", "-", "0"],

@@ -263,6 +263,25 @@ def test_a_lame_time_needs_somebody_who_notices(accept: Accept) -> None:
     assert accept(f"{text}'tcp://[::]:9867'\n").warnings == ()
 
 
+@pytest.mark.parametrize(
+    ("listen", "warns"),
+    [("false", True), ("'systemd:metrics'", True), ("'tcp://[::]:9867'", False)],
+)
+def test_only_an_address_of_ones_own_can_be_done_without(
+    accept: Accept, refuse: Refuse, *, listen: str, warns: bool
+) -> None:
+    """Where unpd opens nothing for the metrics, ``required`` changes nothing."""
+    text = f"[services.echo]\n[metrics]\nlisten = {listen}\nrequired = "
+    assert accept(f"{text}false\n").warnings == warns * (
+        (
+            "unpd.toml:4: metrics.required: changes nothing, because metrics.listen names no"
+            " address that unpd itself opens"
+        ),
+    )
+    assert accept(f"{text}true\n").warnings == ()
+    assert refuse(f"{text}'no'\n") == ["unpd.toml:4: metrics.required: must be true or false"]
+
+
 def test_a_sensor_needs_a_port(accept: Accept) -> None:
     """A free one is known to nobody."""
     sentence = (

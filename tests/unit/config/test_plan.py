@@ -82,7 +82,7 @@ def test_effective_shows_every_key(host: Host) -> None:
             "control": "/run/unpd/control.sock",
         },
         "log": {"level": "info", "format": "text", "file": "", "connections": False},
-        "metrics": {"listen": False, "allow": []},
+        "metrics": {"listen": False, "required": True, "allow": []},
         "access": {"state_file": "", "never_deny": ["loopback"]},
         "pools": {"default": {"workers": "auto", "max_connections_per_worker": 10000}},
         "services": {

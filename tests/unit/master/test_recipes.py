@@ -199,6 +199,8 @@ MASTER_ONLY: dict[tuple[str, str], Any] = {
     ("access", "state_file"): "/other.json",
     # Sensors have it as a value of their own.
     ("access", "never_deny"): list_of("private"),
+    # Whether there is an exporter; the exporter itself does not read it.
+    ("metrics", "required"): False,
     # The number of children; no child reads it.
     ("pools.default", "workers"): 7,
 }

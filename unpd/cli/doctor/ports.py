@@ -29,7 +29,8 @@ def wanted(config: Config) -> Iterator[tuple[str, TcpAddress | UdpAddress, bool]
 
 
 def taken(facts: Facts) -> Iterator[Finding]:
-    """The addresses that another process holds, so that a start or a reload fails.
+    """The addresses that another process holds, so that a start or a reload fails, or
+    goes on without the metrics where ``metrics.required`` is false.
     UnknownFactError if nobody knows which ones the daemon itself holds.
     """
     daemon = facts.asked_daemon

@@ -64,7 +64,7 @@ from unpd.master.children.serving import (
 )
 from unpd.master.columns import target_keys
 from unpd.master.runtime import Deployment, Runtime
-from unpd.names import ChildKind
+from unpd.names import METRICS, ChildKind
 from unpd.services.base import StreamService
 from unpd.worker.accepting import LONGEST_WAIT_S, ListenerSetup
 from unpd.worker.admission import Gate
@@ -126,7 +126,8 @@ def _wanted_dispatchers(kind: ChildKind, deployment: Deployment) -> dict[str, in
 
 
 def _wanted_exporters(deployment: Deployment) -> dict[str, int]:
-    return {"exporter": 1} if deployment.config.metrics.listen else {}
+    """None while its listener, which need not be required, is absent."""
+    return {"exporter": 1} if deployment.listeners.of(METRICS) else {}
 
 
 def _serving_recipe(kind: ChildKind, deployment: Deployment, pool: str) -> tuple[Recipe, Recipe]:
@@ -166,7 +167,7 @@ def _exporter_recipe(deployment: Deployment, pool: str) -> tuple[Recipe, Recipe]
     del pool
     config = deployment.config
     recipe = (
-        values_of(config.metrics),
+        config.metrics.listen,
         servers_by_service(deployment),
         target_keys(config.services),
         config.metrics.allow,

@@ -70,6 +70,8 @@ def shown(text: str) -> str:
     the child must not add lines to what the master shows.
     """
     cut = text[:MAX_REASON_CHARACTERS]
+    if cut.isprintable():
+        return cut
     return "".join(character if character.isprintable() else "?" for character in cut)
 
 

@@ -48,7 +48,8 @@ class WantedListener:
 
     ``key`` identifies the listener over reloads and restarts. ``nth`` is its place
     among the listeners that systemd passes under one name. ``is_lent``: programs get
-    the socket itself, and may change its options.
+    the socket itself, and may change its options. ``is_required``: nothing starts and
+    no reload succeeds without it.
     """
 
     key: str
@@ -57,6 +58,7 @@ class WantedListener:
     options: ListenOptions
     nth: int = 0
     is_lent: bool = False
+    is_required: bool = True
 
     @property
     def owner(self) -> str:

@@ -17,6 +17,7 @@ REFUSALS of :mod:`unpd.master.listening.opening`.
 import enum
 import os
 from dataclasses import dataclass
+from typing import Self
 
 from unpd.config.addresses import (
     FileAddress,
@@ -31,6 +32,7 @@ SHUT_DOWN = "another process shut it down"
 CONNECTED = "another process connected it to one sender"
 CHANGED = "another process changed"
 KEEPS_CHANGING = "another process keeps changing its options, which are restored each time"
+ABSENT = "it could not be opened before"
 FILE_GONE = "its file was removed"
 FILE_REPLACED = "another file took the place of its own"
 
@@ -59,13 +61,19 @@ class Remedy(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """One repair. ``listener`` is the new one if it was opened anew. ``reason``: why
-    clients did not reach it, or for BROKEN why they still do not.
+    """One repair. ``address``: that of the new listener if it was opened anew.
+    ``reason``: why clients did not reach it, or for BROKEN why they still do not.
     """
 
-    listener: OpenListener
+    service: str
+    address: str
     outcome: Outcome
     reason: str
+
+    @classmethod
+    def of(cls, listener: OpenListener, outcome: Outcome, reason: str) -> Self:
+        """Return the repair of ``listener``."""
+        return cls(listener.wanted.service, listener.text, outcome, reason)
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,8 +140,10 @@ class ListenerSources:
             for index, address in enumerate(service.listen):
                 for wanted in self._wanted_at(name, index, address, options):
                     yield replace(wanted, is_lent=is_lent)
-        if config.metrics.listen is not None:
-            yield from self._wanted_at(METRICS, 0, config.metrics.listen, _METRICS_OPTIONS)
+        metrics = config.metrics
+        if metrics.listen is not None:
+            for wanted in self._wanted_at(METRICS, 0, metrics.listen, _METRICS_OPTIONS):
+                yield replace(wanted, is_required=metrics.required)
 
     def _wanted_at(
         self, service: str, index: int, address: Address, options: ListenOptions

@@ -5,7 +5,9 @@ it, and it is closed when no configuration has that any more. A reload changes t
 listeners in two halves. :meth:`Listeners.prepare` opens all listeners that the new
 configuration adds, or none. :meth:`Listeners.adopt` closes the listeners that the new
 configuration lacks, applies its options to the others, and stores the new ones. A
-reload that fails before the second half has changed nothing.
+reload that fails before the second half has changed nothing. A listener that is not
+required (:attr:`WantedListener.is_required`) may be absent: where it cannot be opened,
+the daemon goes on without it, and :meth:`Listeners.mend` tries again.
 
 :meth:`Listeners.mend` looks after the listeners that no client reaches. A listener that
 refuses its new options in :meth:`Listeners.adopt` becomes one of them: the reload goes
@@ -22,7 +24,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from unpd.config.addresses import InternetAddress, SystemdAddress, TcpAddress
-from unpd.errors import AddressError
+from unpd.errors import AddressError, UnpdError
 from unpd.master.listening.closed import ClosedListeners
 from unpd.master.listening.conflicts import refuse_conflict
 from unpd.master.listening.listener import OpenListener, WantedListener
@@ -34,6 +36,7 @@ from unpd.master.listening.opening import (
     refusal,
 )
 from unpd.master.listening.repair import (
+    ABSENT,
     KEEPS_CHANGING,
     NOT_TUNED,
     Ailment,
@@ -59,13 +62,19 @@ _Add = Callable[[WantedListener, Iterable[OpenListener], Iterable[str]], OpenLis
 
 
 class Listeners:
-    """The open listeners. ``sources`` opens new ones."""
+    """The open listeners. ``sources`` opens new ones. ``absent``: those that are not
+    required, and could not be opened yet.
+    """
 
     def __init__(
-        self, sources: ListenerSources, opened: Mapping[str, OpenListener] | None = None
+        self,
+        sources: ListenerSources,
+        opened: Mapping[str, OpenListener] | None = None,
+        absent: Mapping[str, WantedListener] | None = None,
     ) -> None:
         self.sources = sources
         self.opened: dict[str, OpenListener] = dict(opened or {})
+        self.absent: dict[str, WantedListener] = dict(absent or {})
         self._closed = ClosedListeners()
         self._broken: dict[str, str] = {}  # by key, the reason that was reported last
         self._untuned: set[str] = set()  # keys of those that refused their new options
@@ -79,7 +88,7 @@ class Listeners:
 
     def prepare(self, wanted_listeners: Iterable[WantedListener]) -> "Listeners":
         """Return the wanted listeners, those that are open already and the added ones.
-        If one cannot be opened, close the added ones again.
+        If one that is required cannot be opened, close the added ones again.
 
         AddressError (in use, missing) or PrivilegeError in one sentence that names the
         service and the address; StillHeldError if a worker that drains has the address.
@@ -98,13 +107,20 @@ class Listeners:
         all_wanted = tuple(wanted_listeners)
         kept = {wanted.key for wanted in all_wanted}
         found: dict[str, OpenListener] = {}
+        absent: dict[str, WantedListener] = {}
         added: list[OpenListener] = []
         try:
             # The passed ones are open in any case: another one may conflict with them.
             for wanted in sorted(all_wanted, key=_is_ours):
                 listener = self.opened.get(wanted.key)
                 if listener is None:
-                    listener = add(wanted, (self.opened | found).values(), kept)
+                    try:
+                        listener = add(wanted, (self.opened | found).values(), kept)
+                    except UnpdError:
+                        if wanted.is_required:
+                            raise
+                        absent[wanted.key] = wanted
+                        continue
                     added.append(listener)
                 _refuse_other_ipv6_only(listener, wanted)
                 found[wanted.key] = replace(listener, wanted=wanted)
@@ -112,7 +128,8 @@ class Listeners:
             for listener in added:
                 listener.close()
             raise
-        return Listeners(self.sources, {wanted.key: found[wanted.key] for wanted in all_wanted})
+        ordered = {wanted.key: found[wanted.key] for wanted in all_wanted if wanted.key in found}
+        return Listeners(self.sources, ordered, absent)
 
     def _plan(
         self, wanted: WantedListener, opened: Iterable[OpenListener], kept: Iterable[str]
@@ -164,14 +181,14 @@ class Listeners:
                     new.opened[key] = new.opened[key].tuned()
                 except REFUSALS:
                     self._untuned.add(key)
-        self.opened = new.opened
+        self.opened, self.absent = new.opened, new.absent
         self._unserved.clear()
         self._ask_at, self._pauses = 0.0, False
         self._forget_closed()
         self.store()
 
     def _forget_closed(self) -> None:
-        for key in self._broken.keys() - self.opened.keys():
+        for key in self._broken.keys() - self.opened.keys() - self.absent.keys():
             del self._broken[key]
         for times in (self._renewed_at, self._changed_at, self._changing_until):
             for key in times.keys() - self.opened.keys():
@@ -191,7 +208,7 @@ class Listeners:
         """Repair each listener that no client reaches, or that another process has
         changed. Yield every repair, and a failed one only once for each reason.
         ``may_renew``: a new socket may take the place of one that cannot be repaired
-        itself.
+        itself, or of one that is absent.
         """
         self._closed.forget_gone()
         closely = self._next_keys()
@@ -201,7 +218,7 @@ class Listeners:
                 listener.keep_backlog()
                 calm = now >= self._changing_until.get(key, -math.inf)
                 if calm and (reason := self._broken.pop(key, "")):
-                    yield Repair(listener, Outcome.MENDED, reason)
+                    yield Repair.of(listener, Outcome.MENDED, reason)
                 continue
             repair = self._repair(key, found or NOT_TUNED, now, may_renew=may_renew)
             if repair is None:
@@ -210,9 +227,30 @@ class Listeners:
                 self._broken.pop(key, None)
                 self._untuned.discard(key)
                 yield repair
-            elif self._broken.get(key) != repair.reason:
-                self._broken[key] = repair.reason
+            elif self._is_news(key, repair.reason):
                 yield repair
+        if may_renew:
+            yield from self._open_absent()
+
+    def _is_news(self, key: str, reason: str) -> bool:
+        """Note why a listener is broken; return whether that was another reason."""
+        known, self._broken[key] = self._broken.get(key), reason
+        return known != reason
+
+    def _open_absent(self) -> Iterator[Repair]:
+        """Open the absent listeners as far as that is possible now."""
+        for key, wanted in list(self.absent.items()):
+            try:
+                opened = self._open(wanted, self.opened.values(), self.opened)
+            except UnpdError as error:
+                if self._is_news(key, str(error)):
+                    address = wanted.address.text
+                    yield Repair(wanted.service, address, Outcome.BROKEN, str(error))
+                continue
+            del self.absent[key]
+            self.opened[key] = opened
+            self._unserved.add(key)
+            yield Repair.of(opened, Outcome.RENEWED, self._broken.pop(key, ABSENT))
 
     def _next_keys(self) -> set[str]:
         """The keys of the listeners to look at closely in this sweep, which takes 0.1
@@ -244,8 +282,8 @@ class Listeners:
                 if listener.changes():
                     return None
         except REFUSALS as error:
-            return Repair(listener, Outcome.BROKEN, reason_of(listener.wanted, error))
-        return Repair(listener, Outcome.MENDED, found.reason)
+            return Repair.of(listener, Outcome.BROKEN, reason_of(listener.wanted, error))
+        return Repair.of(listener, Outcome.MENDED, found.reason)
 
     def _noticed(self, key: str, repair: Repair, now: float) -> Repair:
         """Return the repair of a socket that another process has changed, as a fault if
@@ -256,27 +294,27 @@ class Listeners:
         if repair.outcome is not Outcome.MENDED or not again:
             return repair
         self._changing_until[key] = now + RENEWAL_PAUSE_S
-        return Repair(repair.listener, Outcome.BROKEN, KEEPS_CHANGING)
+        return replace(repair, outcome=Outcome.BROKEN, reason=KEEPS_CHANGING)
 
     def _renew(self, key: str, listener: OpenListener, found: Ailment, now: float) -> Repair:
         reason = found.reason
         if listener.passed:
-            return Repair(listener, Outcome.BROKEN, f"{reason}; restart its socket unit")
+            return Repair.of(listener, Outcome.BROKEN, f"{reason}; restart its socket unit")
         if now < self._renewed_at.get(key, -math.inf) + RENEWAL_PAUSE_S:
             again = f"{reason}; it is opened anew {RENEWAL_PAUSE_S:g} s after the last time"
-            return Repair(listener, Outcome.BROKEN, again)
+            return Repair.of(listener, Outcome.BROKEN, again)
         try:
             if found.remedy is Remedy.RESTORE and isinstance(listener.address, TcpAddress):
                 self._renewed_at[key] = now  # its clients are reset: not every second
                 free_port(listener)
             new = open_anew(listener)
         except REFUSALS as error:
-            return Repair(listener, Outcome.BROKEN, reason_of(listener.wanted, error))
+            return Repair.of(listener, Outcome.BROKEN, reason_of(listener.wanted, error))
         listener.end(self.sources.store)
         self.opened[key] = new
         self._renewed_at[key] = now
         self._unserved.add(key)
-        return Repair(new, Outcome.RENEWED, reason)
+        return Repair.of(new, Outcome.RENEWED, reason)
 
     def faults(self) -> dict[str, str]:
         """One sentence for each listener that clients do not reach, by key."""
@@ -285,7 +323,9 @@ class Listeners:
             lack += f"; the reload for it was refused, the next one is {_PAUSE} later"
         new = dict.fromkeys(self._unserved, lack)
         return {
-            key: f"{self.opened[key].wanted.owner} does not serve {self.opened[key].text}: {reason}"
+            key: reason
+            if key in self.absent
+            else f"{self.opened[key].wanted.owner} does not serve {self.opened[key].text}: {reason}"
             for key, reason in (new | self._broken).items()
         }
 
@@ -336,6 +376,7 @@ class Listeners:
 
     def close(self) -> None:
         """Close all listeners, because the daemon ends."""
+        self.absent.clear()
         while self.opened:
             self.opened.popitem()[1].close()
         self._forget_closed()
