@@ -399,7 +399,9 @@ def test_the_metrics_have_a_list_of_their_own(launch: Launch) -> None:
     assert line.fields["file"] == str(unpd.config_path)
     row = unpd.config_path.read_text().splitlines()[int(line.fields["line"]) - 1]
     assert row == line.fields["rule"]
+    refusing = unpd.exporter()
     reload(unpd, text.format(HOME))
+    unpd.wait_event("child.reaped", pid=refusing)  # until then it may be asked
 
     def is_shown() -> bool:
         with contextlib.suppress(ConnectionResetError, http.client.RemoteDisconnected):

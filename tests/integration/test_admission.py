@@ -167,6 +167,7 @@ def test_what_is_reserved_counts_until_it_is_released(scene: Scene) -> None:
     assert rated.reserve(16, 9.0) == 0
     scene.halted.show({COLUMN: Halt.REFUSING})
     assert (rated.reserve(16, 9.0), other.room(9.0)) == (16, sys.maxsize)
+    rated.release()
     scene.halted.show({})
     assert other.room(9.0) == 40
 

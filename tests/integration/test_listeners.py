@@ -18,7 +18,7 @@ from tests.support import clients, procs
 from tests.support.daemon import Unpd
 from tests.support.faults import namespace, requires_namespaces, requires_ss_kill, ss_kill
 from tests.support.launch import Launch
-from tests.support.operating import degraded, refused_reload, reload, status
+from tests.support.operating import ask, degraded, refused_reload, reload, status
 from tests.support.ports import free_port
 from tests.support.waiting import until
 from unpd.config.addresses import UnixAddress
@@ -329,6 +329,8 @@ def test_an_exporters_port_that_is_not_required_may_be_in_use(launch: Launch) ->
         reload(unpd, text.format("false", second))
         assert degraded(unpd)[0].startswith(cannot.format(second))
         until(lambda: unpd.exporter() is None, 10.0, "the exporter of before to end")
+        preview = ask(unpd.control, verb="reload", dry_run=True)["preview"]
+        assert (preview["listeners_opened"], preview["replaced"]) == ([], [])
         assert cannot.format(second) in refused_reload(unpd, text.format("true", second))
         assert echoes(unpd.address("echo"))
     until(lambda: is_healthy(second), 10.0, "the metrics to be there again")

@@ -43,7 +43,7 @@ def apart(prepare: str) -> Iterator[Apart]:
     """Make the namespaces, with loopback up, and run the line of the shell ``prepare``
     there; end all processes in them afterwards.
     """
-    start = f"{prepare} && ip link set lo up && echo up; cat; exit"
+    start = f"{prepare} && ip link set lo up && echo up && cat; exit"
     others = procs.child_pids(os.getpid())
     flags = ("--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
     with subprocess.Popen(

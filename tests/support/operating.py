@@ -21,6 +21,8 @@ from unpd.names import ChildKind
 VERSION = 1
 ACCEPTING = (ChildKind.WORKER, ChildKind.DISPATCHER, ChildKind.ITERATIVE)
 """The kinds of children that accept the clients of each model."""
+CONNECTED = "03"
+"""The state SS_CONNECTED of <linux/net.h>, as /proc/net/unix has it."""
 
 
 def reconfigure(unpd: Unpd, text: str | bytes) -> None:
@@ -114,7 +116,8 @@ def reload_behind_a_stop(unpd: Unpd) -> dict[str, Any]:
 
 def descriptors(unpd: Unpd, births: int) -> int:
     """Count the master's open descriptors, after ``births`` children in total have
-    reported ready. Until then the master holds a readiness pipe for each.
+    reported ready. Until then the master holds a readiness pipe for each; and for a
+    moment longer what belongs to a child that has ended, or to a control client.
     """
 
     def reported() -> bool:
@@ -122,8 +125,24 @@ def descriptors(unpd: Unpd, births: int) -> int:
             len(unpd.log_events("worker.ready")) + len(unpd.log_events("exporter.ready")) >= births
         )
 
+    def reaped() -> bool:
+        ended = len(unpd.log_events("child.reaped"))
+        return ended + len(procs.children(unpd.pid)) == births
+
     until(reported, 10.0, f"{births} children to report ready")
+    until(reaped, 10.0, "all children that have ended to be reaped")
+    status(unpd)  # the turn in which the last one was reaped is over
+    until(lambda: not _control_clients(unpd), 10.0, "the control clients to be gone")
     return len(procs.fds(unpd.pid))
+
+
+def _control_clients(unpd: Unpd) -> list[str]:
+    """The connections to the control socket that the master has not closed yet, as rows
+    of /proc/net/unix (proc(5)): its listener is there too, in another state.
+    """
+    table = Path(f"/proc/{unpd.pid}/net/unix").read_text().splitlines()
+    rows = (line for line in table if line.endswith(f" {unpd.control}"))
+    return [row for row in rows if row.split()[5] == CONNECTED]
 
 
 def status(unpd: Unpd) -> dict[str, Any]:

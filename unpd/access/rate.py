@@ -19,7 +19,7 @@ No client is refused that comes steadily, and less often than ``burst`` times in
 window; nor any that makes at most half of ``burst`` in each. Nothing stays switched
 off: the estimate sinks with time, and refused connections do not count.
 
-Processes that count at the same moment may each take one too many, but the first.
+Of processes that count at the same moment, each but one may take one too many.
 
 Called by the configuration and by :mod:`unpd.access.decide`. Calls unpd.errors to
 quote. Errors: ValueError with one sentence, for a bad text.

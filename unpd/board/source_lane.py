@@ -59,10 +59,12 @@ class SourceLane:
         sums[which] = self._sums[which] = sums[which] - 1
 
     def service_admitted(self, column: int, window: Window, count: int = 1) -> None:
-        """Count connections or datagrams for the rate of a service."""
+        """Count connections or datagrams for the rate of a service. One for the window
+        before the present one counts in this: a clock may be read twice in a turn.
+        """
         sums, which = self._own_sums, _SUM_COUNT + column
         last_end = sums[_SUM_EXPIRES_NS + column]
-        if last_end == window[0]:
+        if last_end == window[0] or last_end - window[0] == window[1]:
             sums[which] = self._sums[which] = sums[which] + count
             return
         before = _before(sums[which], last_end, window)
@@ -121,11 +123,13 @@ class SourceLane:
             self._count(entry, window)
 
     def _count(self, entry: int, window: Window) -> None:
+        """As for a service."""
         own, word = self._own, entry + _COUNT
-        if own[entry + _EXPIRES_NS] == window[0]:
+        last_end = own[entry + _EXPIRES_NS]
+        if last_end == window[0] or last_end - window[0] == window[1]:
             own[word] = self._lane[word] = own[word] + 1
             return
-        before = _before(own[word], own[entry + _EXPIRES_NS], window)
+        before = _before(own[word], last_end, window)
         self._store(entry + _EXPIRES_NS, window[0])
         self._store(entry + _BEFORE, before)
         self._store(word, 1)

@@ -68,7 +68,7 @@ _RATES: Mapping[str, str] = MappingProxyType(
 )
 """The figure of the history for each rate."""
 MAX_EVENTS = 20
-"""How many of the last events a status has: those that the status page shows."""
+"""How many of the last events a status has: as many as the status page shows."""
 
 
 @dataclass(frozen=True, slots=True)

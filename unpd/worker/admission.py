@@ -24,15 +24,14 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from unpd.access.decide import ADMITTED, Decider, Decision, Verdict
-from unpd.access.peer import UNIX, Peer, peer_of
+from unpd.access.peer import UNIX, Peer
 from unpd.access.rules import Entry
 from unpd.access.terms import AccessTerms
 from unpd.board.source_lane import SourceLane
 from unpd.board.sources import Window
-from unpd.kernel.connections import borrowed
-from unpd.kernel.credentials import peer_credentials, peer_groups
 from unpd.names import Halt, RefusalReason, halt_reason
 from unpd.worker.counted import Counted, DatagramCounts, Shown
+from unpd.worker.peers import peer_of_connection
 
 CALLERS = 1024
 """How many addresses a service remembers in each process, with 0.4 KB for each. When
@@ -188,11 +187,13 @@ class Admission:
 
         All processes show what they take before they look again, and who then sees too
         many gives back all but one. So each other process takes at most one too many,
-        however long one of them is held up in between.
+        unless it is held up in between for longer than two windows of the rate.
         """
         room = min(wanted, self.room(now))
-        if room <= 1 or not self._reserves or self.halt is not None:
+        if room <= 1 or not self._reserves:
             return room
+        if self._counts.now != now:  # a halted service has room without a look
+            self._counts.turn_to(now)
         lane, window = self._lane, self._counts.service_window
         lane.service_admitted(self._column, window, room)
         too_many = min(-self._clients.room(), room - 1)
@@ -393,17 +394,3 @@ class DatagramAdmission:
         by_source = terms.accept_rate_per_source is not None
         if by_source and _ACCEPT_RATE_PER_SOURCE not in uncounted:
             lane.source_admitted(asked.key, asked.source_window)
-
-
-def peer_of_connection(fd: int, sockaddr: bytes) -> Peer:
-    """The peer of a connection: of a UNIX one its user, as far as the kernel tells."""
-    peer = peer_of(sockaddr)
-    if peer.family != UNIX:
-        return peer
-    try:
-        with borrowed(fd) as sock:
-            credentials = peer_credentials(sock)
-            gids = (credentials.gid, *peer_groups(sock))
-    except OSError:
-        return peer  # of no known user
-    return Peer(UNIX, uid=credentials.uid, gids=gids)

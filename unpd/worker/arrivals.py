@@ -35,11 +35,12 @@ from unpd.access.proxy_header import MAX_BYTES, Header, NoHeader, parse
 from unpd.kernel import connections as kernel
 from unpd.names import HeaderResult
 from unpd.worker.accepting import Accepted
-from unpd.worker.admission import Admission, peer_of_connection
+from unpd.worker.admission import Admission
 from unpd.worker.event.deadlines import Wheel
 from unpd.worker.event.poller import Target
 from unpd.worker.ledger import Ledger
 from unpd.worker.path_quality import path_fields
+from unpd.worker.peers import peer_of_connection
 from unpd.worker.reception import Entered, Reception
 from unpd.worker.selection import Kick, Selection
 from unpd.worker.terms import Terms

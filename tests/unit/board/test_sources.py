@@ -276,6 +276,17 @@ def test_what_was_counted_may_be_taken_back(scene: Scene) -> None:
     assert scene.counts.service_rate(ECHO, window_of(41.0, WINDOW_S))[:2] == (1, 1)
 
 
+def test_a_clock_that_is_a_window_late_forgets_nothing(scene: Scene) -> None:
+    """A turn over the end of a window may read the clock before one client and after
+    the one before it.
+    """
+    lane, early, late = scene.lanes[0], window_of(29.9, WINDOW_S), window_of(30.0, WINDOW_S)
+    for window in (early, late, early):
+        lane.service_admitted(ECHO, window)
+        lane.source_admitted(scene.key("a"), window)
+    assert scene.counts.service_rate(ECHO, late)[:2] == scene.rate("a", 30.0) == (2, 1)
+
+
 def test_windows_may_be_short(scene: Scene) -> None:
     """A rate with a small burst has windows of a millisecond or less."""
     scene.admit("a", 5.00101, 0.001)

@@ -25,7 +25,7 @@ from dataclasses import replace
 
 from unpd.config.addresses import InternetAddress, SystemdAddress, TcpAddress
 from unpd.errors import AddressError, UnpdError
-from unpd.master.listening.closed import ClosedListeners
+from unpd.master.listening.closed import ClosedListeners, StillHeldError
 from unpd.master.listening.conflicts import refuse_conflict
 from unpd.master.listening.listener import OpenListener, WantedListener
 from unpd.master.listening.opening import (
@@ -116,8 +116,9 @@ class Listeners:
                 if listener is None:
                     try:
                         listener = add(wanted, (self.opened | found).values(), kept)
-                    except UnpdError:
-                        if wanted.is_required:
+                    except UnpdError as error:
+                        # A worker of ours gives the address free: the reload waits.
+                        if wanted.is_required or isinstance(error, StillHeldError):
                             raise
                         absent[wanted.key] = wanted
                         continue
@@ -135,9 +136,12 @@ class Listeners:
         self, wanted: WantedListener, opened: Iterable[OpenListener], kept: Iterable[str]
     ) -> OpenListener:
         """Plan an added listener. Other planned ones are no conflict: they have no
-        socket that could tell it, and the load has compared them.
+        socket that could tell it, and the load has compared them. One that is absent
+        stays so, as far as a plan can tell.
         """
         del opened
+        if wanted.key in self.absent and not wanted.is_required:
+            raise AddressError(ABSENT)
         try:
             refuse_conflict(wanted, self.opened.values(), kept)
             return self.sources.plan(wanted)

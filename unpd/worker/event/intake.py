@@ -197,8 +197,10 @@ class Intake:
                     listener.terms, listener.waiting(), self._shared.now
                 )
                 break
-            batch = self._accept_batch(listener, room)
-            admission.release()
+            try:
+                batch = self._accept_batch(listener, room)
+            finally:
+                admission.release()
             taken += batch
             if batch < room or listener.resume_at is not None:
                 break
