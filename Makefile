@@ -3,7 +3,7 @@
 #   make help       prints these lines; so does make alone
 #   make run        serves in the foreground, with the built-in default configuration
 #   make test       runs the default tests
-#   make test-slow  runs the tests that take more than a few seconds each
+#   make test-slow  runs the tests that take more than a second or two each
 #   make test-full  runs every test, with long durations in full
 #   make check      checks style, types and import contracts
 #   make bench      measures unpd beside its peers, in 23 minutes

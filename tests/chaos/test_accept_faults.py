@@ -59,6 +59,7 @@ def test_an_error_of_one_connection_is_counted_and_skipped(launch: Launch, tmp_p
     assert wait_ended(unpd, {"client_fin": 20 * len(labels)}).accepted == 20 * len(labels)
 
 
+@pytest.mark.slow
 @requires_strace()
 def test_an_error_of_resources_pauses_the_listener(launch: Launch, tmp_path: Path) -> None:
     """While every accept fails for lack of resources, the worker retries now and then

@@ -120,6 +120,7 @@ def test_a_killed_worker_costs_no_session(launch: Launch) -> None:
     wait_ended(unpd, {"client_fin": 2})
 
 
+@pytest.mark.slow
 def test_ends_that_nobody_could_book_are_booked_later(launch: Launch) -> None:
     """Sessions end while their dispatcher is stopped, while it is dead, and while the
     master cannot run either. Each is reaped and counted once.
@@ -160,6 +161,7 @@ def is_zombie(pid: int) -> bool:
     return found is not None and found.zombie
 
 
+@pytest.mark.slow
 @faults.requires_strace()
 def test_a_dispatcher_that_dies_as_it_forks(launch: Launch, tmp_path: Path) -> None:
     """The session exists, and its dispatcher died before it could note that: client and
@@ -287,6 +289,7 @@ def test_a_hung_dispatcher_is_replaced(launch: Launch) -> None:
 # --- forks that fail ------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @faults.requires_strace()
 def test_a_fork_that_fails_loses_nobody(launch: Launch, tmp_path: Path) -> None:
     """The connection is kept and tried again after growing pauses; the others wait in

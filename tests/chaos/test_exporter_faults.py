@@ -98,6 +98,7 @@ def test_counters_never_decrease(launch: Launch, rng: random.Random) -> None:
     watch.scrape()
 
 
+@pytest.mark.slow
 def test_a_killed_exporter_loses_no_count(launch: Launch) -> None:
     """The exporter is killed repeatedly under load. A scrape may be interrupted but is
     never wrong, and the services lose no connection.

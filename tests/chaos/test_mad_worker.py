@@ -105,6 +105,7 @@ def assert_exposition_is_valid(unpd: Unpd) -> None:
             assert 0 <= sample.value < 2.0**70, sample
 
 
+@pytest.mark.slow
 @faults.requires_strace()
 def test_nonsense_in_a_workers_row(launch: Launch, rng: random.Random) -> None:
     """Nonsense in a worker's row affects only that worker. Scrapes stay valid, the

@@ -17,6 +17,7 @@ FAILS_BY_PORT = shell("test $((REMOTE_PORT % 3)) -ne 0")
 AT_A_TIME = 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sessions", [300, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_the_counters_of_many_programs_add_up(launch: Launch, sessions: int) -> None:
     """Accepted connections, forked and reaped processes, results and times."""

@@ -50,6 +50,7 @@ workers = {scale.many(200, at_least=40)}
 """
 
 
+@pytest.mark.slow
 def test_all_workers_killed_at_once(launch: Launch) -> None:
     """Many workers die at one moment, also while the master is stopped. Within a second
     no zombie is left. Every worker comes back, and no client is refused.

@@ -31,6 +31,7 @@ RESERVED = 200
 """Descriptors that many clients leave to the rest of the test run."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["tcp", "unix"])
 def test_clients_that_never_read_cost_a_bounded_memory(
     launch: Launch, tmp_path: Path, kind: str
@@ -244,6 +245,7 @@ def established(port: int) -> list[int]:
     ]
 
 
+@pytest.mark.slow
 @requires_namespaces()
 def test_a_peer_that_lives_and_never_reads_is_stalled(launch: Launch) -> None:
     """Over the same wire a client that does not read, but whose machine answers, ends
@@ -254,6 +256,7 @@ def test_a_peer_that_lives_and_never_reads_is_stalled(launch: Launch) -> None:
         assert counts.sent < MIB  # the rest was pending in the worker
 
 
+@pytest.mark.slow
 @requires_namespaces()
 def test_a_peer_that_never_reads_what_the_kernel_has_taken_is_stalled_too(
     launch: Launch,

@@ -107,6 +107,7 @@ def noted(unpd: Unpd) -> set[str]:
     return {name.partition("*")[0] for line in lines for name in line.split(",")}
 
 
+@pytest.mark.slow
 def test_the_last_stray_signals_are_noted_too(launch: Launch) -> None:
     """A line about those that came soon after another line follows, though no other
     signal comes.
@@ -129,6 +130,7 @@ def gather_signals() -> None:
             os.kill(os.getpid(), number)
 
 
+@pytest.mark.slow
 def test_signals_that_gather_before_the_start_are_all_taken(launch: Launch) -> None:
     """The kernel delivers them all when the master unblocks them. Their handlers run
     one after the other, and the daemon starts: the orders are carried out, and the

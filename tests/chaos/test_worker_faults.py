@@ -47,6 +47,7 @@ def broken(sock: socket.socket) -> bool:
         return True
 
 
+@pytest.mark.slow
 @faults.requires_strace()
 def test_a_crash_costs_its_own_connections_and_no_other(launch: Launch, tmp_path: Path) -> None:
     """However a worker ends, the log names how. Only its own clients are cut off, they

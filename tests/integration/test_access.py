@@ -163,6 +163,7 @@ def test_a_killed_worker_frees_what_its_clients_held(launch: Launch) -> None:
             assert refused(come(unpd)) == b""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["event", "fork"])
 def test_at_the_limit_of_a_service_clients_wait(launch: Launch, model: str) -> None:
     """They are served in their order, soon after others leave, and the children

@@ -35,6 +35,7 @@ REFUSE = 'on_limit = "refuse"'
 # --- places that another child frees --------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", first(1, MODELS))
 def test_a_place_that_a_draining_child_frees_is_soon_given(launch: Launch, model: str) -> None:
     """The child that accepts resumes soon, although it does not see that a client of
@@ -55,6 +56,7 @@ def test_a_place_that_a_draining_child_frees_is_soon_given(launch: Launch, model
             assert time.monotonic() - began < RESUMED_S
 
 
+@pytest.mark.slow
 def test_the_places_of_a_killed_worker_are_soon_given(launch: Launch) -> None:
     """One of two workers has all clients of the service, and is killed: as many of
     those in the queue are served as it had, or one more, because its successor and the

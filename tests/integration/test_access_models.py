@@ -95,6 +95,7 @@ def come_observed(unpd: Unpd, rule: Rule) -> None:
     until(is_observed, PATIENCE_S, f"{rule.reason} to be observed")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["mode", pytest.param("observe", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("model", MODELS)
 def test_observed_rules_refuse_nobody(launch: Launch, model: str, how: str) -> None:
@@ -127,6 +128,7 @@ LIMITS = {
 """Services with a limit that one client reaches."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 def test_limits_of_open_connections(launch: Launch, model: str) -> None:
     """The client of a process that a reload has retired counts: at the limit the next

@@ -66,6 +66,7 @@ def come_refused(unpd: Unpd, rule: Rule) -> None:
     until(is_refused, PATIENCE_S if rule.busy else 0.0, f"{rule.reason} to refuse")
 
 
+@pytest.mark.slow
 def test_every_rule_refuses_datagrams(launch: Launch) -> None:
     """Each is counted by its reason and among those without an answer, and has its line
     in the log; another source is served where the rule is about sources.
@@ -98,6 +99,7 @@ def come_observed(unpd: Unpd, rule: Rule) -> None:
     until(is_observed, PATIENCE_S, f"{rule.reason} to be observed")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", first(1, ["mode", "observe"]))
 def test_observed_rules_refuse_no_datagram(launch: Launch, how: str) -> None:
     """They are answered, and counted as refusals that would have been: for the whole
@@ -138,6 +140,7 @@ def alone(worker: int, workers: list[int]) -> Iterator[None]:
             os.kill(pid, SIGCONT)
 
 
+@pytest.mark.slow
 def test_a_live_denial_holds_for_datagrams_at_every_worker(launch: Launch) -> None:
     """Soon after the answer to `unpd deny` no worker answers the network, and each
     answers others; after `unpd undeny` each answers it.

@@ -160,6 +160,7 @@ def test_answers_leave_from_the_address_that_was_asked(
                 assert sock.recv(1 << 16) == data, host
 
 
+@pytest.mark.slow
 @in_both_versions
 def test_a_link_local_client_is_answered(launch: Launch, net: Network, *, plain: bool) -> None:
     """A link-local address is of one interface, and the answer leaves by it."""
@@ -480,6 +481,7 @@ def test_answers_that_wait_for_a_neighbour_leave_room(
     assert unpd.metric("unpd_datagrams_received_total", service="echo") >= asked
 
 
+@pytest.mark.slow
 def test_a_flood_of_forged_sources_is_borne(
     launch: Launch, net: Network, rng: random.Random
 ) -> None:

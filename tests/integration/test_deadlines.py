@@ -67,6 +67,7 @@ def test_a_silent_client_ends_after_its_idle_time(echo: Unpd) -> None:
     wait_ended(echo, {"idle": 1}, service="idle")
 
 
+@pytest.mark.slow
 def test_a_client_that_talks_now_and_then_is_never_idle(echo: Unpd) -> None:
     """Each byte restarts the idle time."""
     with clients.connect(echo.address("idle")) as sock:
@@ -124,6 +125,7 @@ def test_a_living_client_that_never_reads_is_stalled(echo: Unpd) -> None:
                 clients.read_all(sock)
 
 
+@pytest.mark.slow
 def test_a_client_that_reads_slowly_is_not_stalled(echo: Unpd) -> None:
     """A client that reads a little at a time for several times user_timeout_s gets its
     last byte.

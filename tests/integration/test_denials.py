@@ -64,7 +64,7 @@ def test_a_network_is_denied_listed_and_taken_back(launch: Launch) -> None:
     stamp = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
     assert re.fullmatch(rf"192\.0\.2\.0/24  a scan  {stamp}  {until_text[1]}  \w+", first)
     assert re.fullmatch(rf"2001:db8::7   -       {stamp}  taken back            \w+", second)
-    assert unpd.metric("unpd_denied_addresses") == 2
+    unpd.metric_becomes(2, "unpd_denied_addresses")
     (added, _) = unpd.log_events("denial.added")
     assert added.matches({"network": "192.0.2.0/24", "why": "a scan", "until": until_text[1]})
     assert added.matches({"by_uid": os.geteuid()})

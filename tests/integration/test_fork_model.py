@@ -49,6 +49,7 @@ model = "fork"
 # --- what an operator sees ------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_session_shows_its_service_and_its_client(launch: Launch, tmp_path: Path) -> None:
     """In its process title, in the status, in the answer of the dispatcher to the
     question for its connections, and in the metrics: forked and reaped processes,
@@ -281,6 +282,7 @@ def find(lines: list[str], pattern: str) -> re.Match[str]:
 THREE = FORK + "max_connections = 3\n"
 
 
+@pytest.mark.slow
 def test_the_limit_is_reached_exactly_and_clients_wait_beyond_it(launch: Launch) -> None:
     """The others stay in the queue of the listener, where the metrics show them, and
     are served in their order as sessions end. The dispatcher rests meanwhile, the

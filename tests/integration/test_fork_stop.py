@@ -56,6 +56,7 @@ def test_conversations_are_finished_at_a_graceful_stop(launch: Launch) -> None:
     assert causes(unpd) == ["client_fin"] * (len(late) + 1) + ["shutdown"] * 2
 
 
+@pytest.mark.slow
 def test_clients_that_hold_on_do_not_extend_a_stop(launch: Launch) -> None:
     """A client that never closes and one that never reads are cut within grace_s, and
     no child has to be killed.
@@ -133,6 +134,7 @@ def test_counters_go_on_after_a_crash(launch: Launch, systemd: FakeSystemd) -> N
     assert second.stop() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "grace_s"), [(SIGTERM, 2), (SIGINT, 60)])
 def test_a_session_that_stands_still_is_killed_in_time(
     launch: Launch, number: Signals, grace_s: int

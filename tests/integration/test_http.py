@@ -508,6 +508,7 @@ def test_silent_clients_without_number_do_not_delay_a_scrape() -> None:
     assert "64 connections are open" in running.stderr[0]
 
 
+@pytest.mark.slow
 def test_clients_that_read_nothing_do_not_delay_a_scrape() -> None:
     """A client that has an answer under way and does not read it gives way to the next
     one: each scrape and each page beside 300 of them is there within 3 s, without a
@@ -612,6 +613,7 @@ def test_a_client_that_never_stops_sending_is_ended(shared: RunningExporter) -> 
         assert time.monotonic() - began > LINGER_S / 2
 
 
+@pytest.mark.slow
 def test_without_descriptors_it_waits_and_does_not_spin(
     exporter_without_descriptors: RunningExporter,
 ) -> None:

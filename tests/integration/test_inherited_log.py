@@ -122,6 +122,7 @@ def piped(launch: Launch) -> Iterator[tuple[Unpd, int, int]]:
         os.close(end)
 
 
+@pytest.mark.slow
 @faults.requires_strace()
 def test_no_child_can_make_the_master_wait_for_the_pipe_of_another_user(launch: Launch) -> None:
     """A faulty worker clears O_NONBLOCK on its log and fills it. The master shares that

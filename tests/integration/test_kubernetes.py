@@ -150,6 +150,7 @@ def test_a_stop_is_announced_before_it_begins(pod: Unpd) -> None:
     assert pod.stop() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["base"], indirect=True)
 def test_a_hung_main_process_is_noticed(pod: Unpd) -> None:
     """The liveness probe fails while the main process is stopped, although its children

@@ -70,6 +70,7 @@ def test_a_lame_daemon_serves_and_is_not_ready(launch: Launch) -> None:
     stopped(unpd)
 
 
+@pytest.mark.slow
 def test_the_stop_follows(launch: Launch) -> None:
     """It begins when lame_duck_s is over."""
     unpd = launch(SHORT)
@@ -96,6 +97,7 @@ def test_a_second_order_ends_the_lame_time(launch: Launch) -> None:
     assert unpd.log_events("master.stopping", quick=False)
 
 
+@pytest.mark.slow
 def test_the_command_makes_lame_too(launch: Launch) -> None:
     """It waits for the end of the process, also for the lame time."""
     unpd = launch(SHORT)
@@ -180,6 +182,7 @@ def test_a_service_can_be_drained_meanwhile(launch: Launch) -> None:
     stopped(unpd)
 
 
+@pytest.mark.slow
 def test_the_service_manager_hears_of_it(launch: Launch, systemd: FakeSystemd) -> None:
     """STOPPING comes at once, requests for more time and signs of life for as long as
     the daemon is lame.

@@ -303,6 +303,7 @@ def allow_few_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", first(1, ["another-signal", "a-death"]))
 def test_a_child_that_cannot_switch_is_shown(launch: Launch, public: Path, end: str) -> None:
     """A worker without a free descriptor cannot take the new file. Log, status and
@@ -435,6 +436,7 @@ def assert_all_apart(unpd: Unpd, target: str) -> None:
         assert target not in common, (pid, other, common)
 
 
+@pytest.mark.slow
 @faults.requires_strace()
 def test_a_worker_cannot_make_the_master_wait_for_the_log(launch: Launch) -> None:
     """A faulty worker clears O_NONBLOCK on its descriptors of the log and fills the

@@ -7,6 +7,8 @@ import os
 import signal
 import socket
 
+import pytest
+
 from tests.support import clients, procs
 from tests.support.counts import service_counts, wait_active, wait_ended
 from tests.support.daemon import Unpd
@@ -33,6 +35,7 @@ def crowd(stack: contextlib.ExitStack, unpd: Unpd, count: int) -> list[socket.so
     return socks
 
 
+@pytest.mark.slow
 def test_beyond_its_limit_a_worker_leaves_clients_in_the_queue(launch: Launch) -> None:
     """Of five clients of a worker with a limit of three, two wait in the accept queue,
     as the metrics show. Each ended connection lets one of them in.

@@ -80,6 +80,7 @@ def test_a_drain_asks_for_more_time(launch: Launch, systemd: FakeSystemd) -> Non
     assert unpd.wait_exit() == 0
 
 
+@pytest.mark.slow
 def test_the_status_says_what_is_wrong(launch: Launch, systemd: FakeSystemd) -> None:
     """The status is degraded, with the reason, while a pool has no ready worker, and
     normal again afterwards.

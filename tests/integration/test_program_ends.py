@@ -211,6 +211,7 @@ def test_a_stop_ends_programs(launch: Launch, number: int) -> None:
     assert not unpd.log_events("program.failed")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "at_least_s"), [(SIGTERM, 0.4), (SIGINT, 0.0)])
 def test_a_stop_kills_a_stubborn_program(launch: Launch, number: int, at_least_s: float) -> None:
     """After kill_after_s, but before the stop's own time is over: the launcher itself
@@ -252,6 +253,7 @@ def test_a_kick_ends_programs(launch: Launch) -> None:
 # --- clients that go ------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_program_that_outlives_its_client_ends(launch: Launch) -> None:
     """A second after a reset. It does not look at its client, so it does not notice."""
     unpd = launch(service("blind", *STUBBORN, kill_after_s=0.2))

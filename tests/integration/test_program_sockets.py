@@ -108,6 +108,7 @@ def running(unpd: Unpd) -> list[int]:
 # --- wait -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_program_takes_the_clients_of_a_listener(launch: Launch, public: Path) -> None:
     """One program has the listener as descriptor 0. The next one begins with the next
     client after its end.

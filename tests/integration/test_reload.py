@@ -399,6 +399,7 @@ def test_the_log_level_follows_the_configuration(launch: Launch) -> None:
 # generations
 
 
+@pytest.mark.slow
 def test_sessions_outlive_a_reload_until_their_grace_is_over(launch: Launch) -> None:
     """Echo sessions go on in the old generation for ``reload_grace_s`` and then get a
     FIN. Later clients are served by the new generation only.

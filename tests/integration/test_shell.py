@@ -90,6 +90,7 @@ class CountedLanes(Lanes):
         super().end_unkept(signum)
 
 
+@pytest.mark.slow
 def test_a_master_that_has_killed_its_last_sessions_rests(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

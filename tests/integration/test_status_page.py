@@ -85,6 +85,7 @@ def test_limits_and_targets_follow_a_reload(launch: Launch) -> None:
     until(lambda: target in unpd.metrics(), 20, "the series of the new target")
 
 
+@pytest.mark.slow
 def test_a_pause_is_on_the_page(launch: Launch) -> None:
     """A service that an operator has paused is shown as such, with the change that is
     not saved, and the event says nothing of who asked.
@@ -140,6 +141,7 @@ def test_the_page_of_a_daemon(launch: Launch) -> None:
             assert not [port for port in ports if port in body]
 
 
+@pytest.mark.slow
 def test_no_page_has_an_address_of_a_client(launch: Launch) -> None:
     """Neither of one that is connected, nor of those that were kicked, denied, sensed
     or refused. The log has them.

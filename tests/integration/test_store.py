@@ -450,6 +450,7 @@ def test_without_a_store_the_daemon_closes_everything(
     assert not (tmp_path / "echo.sock").exists()
 
 
+@pytest.mark.slow
 def test_a_store_keeps_signals_and_deaths_counted(
     launch: Launch, systemd: FakeSystemd, config: str
 ) -> None:

@@ -67,6 +67,7 @@ def test_a_background_job_may_crash_on_its_terminal(launch: Launch, fault: Signa
         assert "Fatal Python error" in screen.said
 
 
+@pytest.mark.slow
 def test_a_worker_fewer_can_be_asked_for_on_a_terminal(launch: Launch) -> None:
     """The kernel sends no SIGTTOU to a daemon that logs on its terminal, whatever
     writes there. So one that comes is an order, and is obeyed within a second or so.

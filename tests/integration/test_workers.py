@@ -8,6 +8,8 @@ from pathlib import Path
 from signal import SIGKILL
 from typing import Any
 
+import pytest
+
 from tests.support import clients
 from tests.support.counts import wait_active
 from tests.support.daemon import Unpd
@@ -78,6 +80,7 @@ def test_each_process_is_listed_with_what_it_does_and_uses(launch: Launch) -> No
     assert text.count("\n") == 4
 
 
+@pytest.mark.slow
 def test_each_listener_is_listed_with_its_queue(launch: Launch, tmp_path: Path) -> None:
     """Its length now, the greatest, and the limit; a UNIX listener shows none."""
     unpd = launch(

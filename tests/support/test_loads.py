@@ -165,6 +165,7 @@ def listening() -> Iterator[tuple[str, int]]:
         yield listener.getsockname()
 
 
+@pytest.mark.slow
 def test_many_more_connections_than_source_ports_would_allow() -> None:
     """At 2,000 connections per second the load keeps its rate and no attempt fails."""
     with faulty.serving("echo") as address, loads.running(address, rate=2000) as client:

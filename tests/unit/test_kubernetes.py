@@ -144,6 +144,7 @@ def test_kubernetes_accepts_the_manifests(version: str, tmp_path: Path) -> None:
     assert len(passed) == len(manifests), lines
 
 
+@pytest.mark.slow
 @faults.requires_tool("kubectl")
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("name", CONFIGURATIONS)
