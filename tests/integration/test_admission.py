@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tests.support.gates import make_gate
 from tests.support.memory_sink import MemorySink
 from tests.support.scale import many
-from unpd.access.decide import ADMITTED
+from unpd.access.decide import ADMITTED, Decision
 from unpd.access.network import Network
 from unpd.access.peer import Peer
 from unpd.access.ranges import Ranges
@@ -37,7 +37,7 @@ from unpd.config.times import ServiceTimes
 from unpd.logs import Log
 from unpd.names import Halt, RefusalReason, Resource
 from unpd.services.echo import Echo, EchoOptions
-from unpd.worker.admission import CALLERS, Admission, DatagramAdmission, Gate
+from unpd.worker.admission import CALLERS, Admission, DatagramAdmission, Gate, Hold
 from unpd.worker.counted import STALE_S, Shown
 from unpd.worker.ledger import Ledger
 from unpd.worker.reception import Reception
@@ -85,6 +85,14 @@ def scene() -> Iterator[Scene]:
         yield Scene(make_gate(stack, board, denied, halted), board.row(0), denied, halted)
 
 
+def admit(
+    admission: Admission, fd: int, sockaddr: bytes, now: float
+) -> tuple[Decision, Hold | None]:
+    """The decision about one connection that comes ``now``."""
+    admission.look(now)
+    return admission.admit(fd, sockaddr)
+
+
 def rules(*entries: str) -> Rules:
     """A list of rules."""
     return Rules.of([Entry(text) for text in entries], THIS_HOST)
@@ -93,20 +101,20 @@ def rules(*entries: str) -> Rules:
 def test_a_connection_counts_from_its_admission_to_its_end(scene: Scene) -> None:
     """For its service, whatever the terms; for its source, if there is a limit."""
     free = scene.admission(AccessTerms())
-    decision, hold = free.admit(-1, sockaddr("192.0.2.1"), 1.0)
+    decision, hold = admit(free, -1, sockaddr("192.0.2.1"), 1.0)
     assert (decision, hold, scene.open) == (ADMITTED, None, 1)
     free.left(hold)
     assert scene.open == 0
     limited = scene.admission(AccessTerms(max_per_source=1))
-    decision, hold = limited.admit(-1, sockaddr("192.0.2.1"), 1.0)
+    decision, hold = admit(limited, -1, sockaddr("192.0.2.1"), 1.0)
     assert (decision, scene.open) == (ADMITTED, 1)
-    refused, nothing = limited.admit(-1, sockaddr("192.0.2.1"), 1.0)
+    refused, nothing = admit(limited, -1, sockaddr("192.0.2.1"), 1.0)
     assert refused.refusal is not None
     assert (refused.refusal.reason, nothing) == (RefusalReason.MAX_PER_SOURCE, None)
     assert (limited.peer.text, scene.open) == ("192.0.2.1", 1)
-    assert limited.admit(-1, sockaddr("192.0.2.2"), 1.0)[0] is ADMITTED
+    assert admit(limited, -1, sockaddr("192.0.2.2"), 1.0)[0] is ADMITTED
     limited.left(hold)
-    assert limited.admit(-1, sockaddr("192.0.2.1"), 1.0)[0] is ADMITTED
+    assert admit(limited, -1, sockaddr("192.0.2.1"), 1.0)[0] is ADMITTED
 
 
 def test_a_queue_is_asked_before_the_accept(scene: Scene) -> None:
@@ -116,10 +124,10 @@ def test_a_queue_is_asked_before_the_accept(scene: Scene) -> None:
     queue = scene.admission(AccessTerms(max_connections=1))
     assert queue.queues
     assert queue.has_room(1.0)
-    _, hold = queue.admit(-1, sockaddr("192.0.2.1"), 1.0)
+    _, hold = admit(queue, -1, sockaddr("192.0.2.1"), 1.0)
     assert not queue.has_room(1.0)
     assert not queue.turns_away_at_limit
-    assert queue.admit(-1, sockaddr("192.0.2.2"), 1.0)[0] is ADMITTED
+    assert admit(queue, -1, sockaddr("192.0.2.2"), 1.0)[0] is ADMITTED
     queue.left(hold)
     queue.left(None)
     assert queue.has_room(1.0)
@@ -142,7 +150,7 @@ def test_a_process_takes_its_share_of_a_rate(
     limited = AccessTerms(accept_rate=Rate.parse("40/s"), max_connections=500)
     assert scene.admission(limited).room(1.0) == 1
     for _ in range(40):
-        rated.admit(-1, sockaddr("192.0.2.1"), 1.0)
+        admit(rated, -1, sockaddr("192.0.2.1"), 1.0)
     assert rated.room(1.0) == 0
     scene.halted.show({COLUMN: Halt.PAUSED})
     assert scene.admission(AccessTerms()).room(1.0) == 0
@@ -155,7 +163,7 @@ def test_what_is_reserved_counts_until_it_is_released(scene: Scene) -> None:
     assert rated.reserve(16, 1.0) == 16
     assert other.room(1.0) == 40 - 16
     for address in ("192.0.2.1", "192.0.2.2", "192.0.2.3"):
-        rated.admit(-1, sockaddr(address), 1.0)
+        admit(rated, -1, sockaddr(address), 1.0)
     assert other.room(1.0) == 40 - 16
     rated.release()
     assert other.room(1.0) == 40 - 2
@@ -208,7 +216,7 @@ def test_each_other_process_takes_one_too_many_at_most(turns: list[bool], proces
             nonlocal admitted
             room = admission.reserve(16, 1.0)
             for _ in range(room):
-                admission.admit(-1, sockaddr("192.0.2.1"), 1.0)
+                admit(admission, -1, sockaddr("192.0.2.1"), 1.0)
             admission.release()
             admitted += room
             idle.append(admission)
@@ -231,10 +239,10 @@ def test_a_rate_counts_what_was_let_in(scene: Scene) -> None:
     """What was refused does not count, so the rate heals in a flood."""
     terms = AccessTerms(accept_rate_per_source=Rate.parse("2/s"))
     admission = scene.admission(terms)
-    said = [admission.admit(-1, sockaddr("192.0.2.1"), 10.1)[0].refusal for _ in range(9)]
+    said = [admit(admission, -1, sockaddr("192.0.2.1"), 10.1)[0].refusal for _ in range(9)]
     assert [verdict is None for verdict in said] == [True, True, *[False] * 7]
-    assert admission.admit(-1, sockaddr("192.0.2.2"), 10.1)[0] is ADMITTED
-    assert admission.admit(-1, sockaddr("192.0.2.1"), 12.1)[0] is ADMITTED
+    assert admit(admission, -1, sockaddr("192.0.2.2"), 10.1)[0] is ADMITTED
+    assert admit(admission, -1, sockaddr("192.0.2.1"), 12.1)[0] is ADMITTED
     assert scene.admission(AccessTerms(accept_rate=Rate.parse("1/s"))).queues
 
 
@@ -251,7 +259,7 @@ def test_what_is_observed_is_what_would_be_refused(scene: Scene) -> None:
     for _ in range(2):
         refused, would, holds = 0, 0, []
         for address in visits:
-            decision, hold = enforced.admit(-1, sockaddr(address), 1.0)
+            decision, hold = admit(enforced, -1, sockaddr(address), 1.0)
             refused += decision.refusal is not None
             if decision.refusal is None:
                 holds.append(hold)
@@ -260,7 +268,7 @@ def test_what_is_observed_is_what_would_be_refused(scene: Scene) -> None:
         assert scene.open == 0
         holds = []
         for address in visits:
-            decision, hold = observed.admit(-1, sockaddr(address), 1.0)
+            decision, hold = admit(observed, -1, sockaddr(address), 1.0)
             would += bool(decision.observed)
             holds.append(hold)
         for hold in holds:
@@ -284,7 +292,7 @@ def test_forged_datagrams_use_up_no_rate_of_connections(scene: Scene) -> None:
     refusal = datagrams.admit(Peer(4, 2), 5.1).refusal
     assert refusal is not None
     assert refusal.reason is RefusalReason.ACCEPT_RATE
-    assert scene.admission(terms).admit(-1, sockaddr("192.0.2.1"), 5.1)[0] is ADMITTED
+    assert admit(scene.admission(terms), -1, sockaddr("192.0.2.1"), 5.1)[0] is ADMITTED
 
 
 def test_a_sensor_reports_whom_it_lets_in(scene: Scene) -> None:
@@ -292,7 +300,7 @@ def test_a_sensor_reports_whom_it_lets_in(scene: Scene) -> None:
     terms = AccessTerms(deny=rules("192.0.2.2"), never_deny=rules("192.0.2.3"))
     sensor = scene.admission(terms, sensor=True)
     for last in range(1, 5):
-        sensor.admit(-1, sockaddr(f"192.0.2.{last}"), 1.0)
+        admit(sensor, -1, sockaddr(f"192.0.2.{last}"), 1.0)
     assert [peer.text for peer in scene.sensed] == ["192.0.2.1", "192.0.2.4"]
 
 
@@ -320,7 +328,7 @@ def test_a_sensor_that_observes_says_whom_it_would_deny(scene: Scene) -> None:
     sensor = scene.admission(terms, sensor=True)
     denied: list[str] = []
     for address in ("192.0.2.1", "192.0.2.3", "198.51.100.7"):
-        decision, _ = sensor.admit(-1, sockaddr(address), 1.0)
+        decision, _ = admit(sensor, -1, sockaddr(address), 1.0)
         assert decision.refusal is None
         for verdict in decision.observed:
             assert verdict.reason is RefusalReason.DENIED
@@ -351,8 +359,8 @@ def test_old_figures_of_the_master_refuse_nobody(scene: Scene) -> None:
     master[Master.BEAT_NS] = 100 * layout.NS
     for terms in (AccessTerms(max_load=8.0), AccessTerms(max_pressure=((Resource.CPU, 80.0),))):
         admission = scene.admission(terms)
-        assert admission.admit(-1, sockaddr("192.0.2.1"), 100.0 + STALE_S)[0].refusal is not None
-        assert admission.admit(-1, sockaddr("192.0.2.1"), 100.1 + STALE_S)[0] is ADMITTED
+        assert admit(admission, -1, sockaddr("192.0.2.1"), 100.0 + STALE_S)[0].refusal is not None
+        assert admit(admission, -1, sockaddr("192.0.2.1"), 100.1 + STALE_S)[0] is ADMITTED
 
 
 def test_a_unix_peer_is_known_by_its_user(scene: Scene) -> None:
@@ -365,7 +373,7 @@ def test_a_unix_peer_is_known_by_its_user(scene: Scene) -> None:
             ("uid:12345", False),
         ):
             admission = scene.admission(AccessTerms(allow=rules(entry)))
-            decision, _ = admission.admit(ours.fileno(), b"\x01\x00", 1.0)
+            decision, _ = admit(admission, ours.fileno(), b"\x01\x00", 1.0)
             assert (decision.refusal is None) == admitted
 
 
@@ -375,7 +383,7 @@ def test_an_address_that_has_come_before_is_decided_as_at_first(scene: Scene) ->
     admission = scene.admission(terms)
 
     def reason(address: str) -> RefusalReason | None:
-        refusal = admission.admit(-1, sockaddr(address), 1.0)[0].refusal
+        refusal = admit(admission, -1, sockaddr(address), 1.0)[0].refusal
         return refusal.reason if refusal else None
 
     for _ in range(3):
@@ -393,12 +401,12 @@ def test_an_address_that_has_come_before_is_decided_as_at_first(scene: Scene) ->
 def test_no_unix_peer_passes_for_an_address(scene: Scene) -> None:
     """Whatever the name to which it has bound its socket."""
     admission = scene.admission(AccessTerms(allow=rules("192.0.2.1")))
-    assert admission.admit(-1, sockaddr("192.0.2.1"), 1.0)[0] is ADMITTED
+    assert admit(admission, -1, sockaddr("192.0.2.1"), 1.0)[0] is ADMITTED
     name = b"\x00\x00" + sockaddr("192.0.2.1")[4:]
     ours, theirs = socket.socketpair()
     with ours, theirs:
         for _ in range(2):
-            refusal = admission.admit(ours.fileno(), b"\x01\x00" + name, 1.0)[0].refusal
+            refusal = admit(admission, ours.fileno(), b"\x01\x00" + name, 1.0)[0].refusal
             assert refusal is not None
             assert refusal.reason is RefusalReason.ALLOW
 
@@ -409,7 +417,7 @@ def test_a_flood_of_addresses_is_forgotten(scene: Scene) -> None:
     refused = 0
     for number in range(3 * CALLERS):
         address = f"10.{number % 2}.{number // 256 % 256}.{number % 256}"
-        refused += admission.admit(-1, sockaddr(address), 1.0)[0].refusal is not None
+        refused += admit(admission, -1, sockaddr(address), 1.0)[0].refusal is not None
         assert len(admission.callers) <= CALLERS
     assert refused == 3 * CALLERS / 2
 
@@ -489,7 +497,7 @@ def test_a_pause_lets_clients_wait(scene: Scene) -> None:
     scene.halted.show({COLUMN: Halt.PAUSED})
     assert (admission.queues, admission.has_room(1.0)) == (True, False)
     assert admission.holding(1.0) is None
-    assert admission.admit(-1, sockaddr("192.0.2.1"), 1.0)[0] is ADMITTED
+    assert admit(admission, -1, sockaddr("192.0.2.1"), 1.0)[0] is ADMITTED
     scene.halted.show({})
     assert (admission.queues, admission.has_room(1.0)) == (False, True)
 
@@ -513,7 +521,7 @@ def test_a_halt_refuses_before_any_rule(
     assert admission.has_room(1.0)
     assert admission.turns_away_at_limit
     decisions = [
-        admission.admit(-1, sockaddr("192.0.2.1"), 1.0)[0],
+        admit(admission, -1, sockaddr("192.0.2.1"), 1.0)[0],
         admission.arrive(peer, 1.0),
         admission.admit_told(peer, 1.0)[0],
         DatagramAdmission(terms, COLUMN, scene.gate).admit(peer, 1.0),
@@ -521,14 +529,14 @@ def test_a_halt_refuses_before_any_rule(
     assert [each.refusal.reason for each in decisions if each.refusal] == [reason] * 4
     assert scene.open == 0
     scene.halted.show({COLUMN + 1: halt})
-    assert admission.admit(-1, sockaddr("192.0.2.1"), 1.0)[0] is ADMITTED
+    assert admit(admission, -1, sockaddr("192.0.2.1"), 1.0)[0] is ADMITTED
     assert not admission.turns_away_at_limit
 
 
 def test_no_limit_keeps_clients_that_will_be_turned_away(scene: Scene) -> None:
     """They do not wait in the queue of a full service that is drained."""
     admission = scene.admission(AccessTerms(max_connections=1))
-    admission.admit(-1, sockaddr("192.0.2.1"), 1.0)
+    admit(admission, -1, sockaddr("192.0.2.1"), 1.0)
     assert not admission.has_room(1.0)
     scene.halted.show({COLUMN: Halt.DRAINING})
     assert admission.has_room(1.0)

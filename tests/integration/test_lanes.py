@@ -39,7 +39,6 @@ from unpd.master.runtime import ChildProcess
 from unpd.metrics.reading import Reading
 from unpd.names import ChildKind, ChildPhase, EndCause, ReapReason
 from unpd.services.echo import Echo, EchoOptions
-from unpd.worker.admission import Hold
 from unpd.worker.ledger import Ledger
 from unpd.worker.terms import Terms
 
@@ -89,7 +88,7 @@ class Scene:
     def begin(self, pid: int, source: int = 0) -> int:
         """The dispatcher serves a client, in a process if there is a ``pid``."""
         self.source_lane.service_opened(ECHO)
-        hold = Hold(self.source_lane.source_opened(source, 1.0), source) if source else None
+        hold = (self.source_lane.source_opened(source, 1.0), source, True) if source else None
         word = layout.Row.LISTENER_ACCEPTED
         index = self.roll.begin(Began(ECHO, word, b"", time.monotonic_ns(), hold))
         if pid:

@@ -48,13 +48,13 @@ class SourceLane:
 
     # --- services ---------------------------------------------------------------------
 
-    def service_opened(self, column: int) -> None:
-        """Count an open connection of a service."""
+    def service_opened(self, column: int, count: int = 1) -> None:
+        """Count open connections of a service."""
         sums, which = self._own_sums, _SUM_OPEN + column
-        sums[which] = self._sums[which] = sums[which] + 1
+        sums[which] = self._sums[which] = sums[which] + count
 
     def service_closed(self, column: int) -> None:
-        """Count the end of such a connection."""
+        """Count the end of one of them."""
         sums, which = self._own_sums, _SUM_OPEN + column
         sums[which] = self._sums[which] = sums[which] - 1
 
@@ -87,9 +87,11 @@ class SourceLane:
         rate, as :meth:`source_admitted`. Return the token that :meth:`source_closed`
         needs.
         """
-        entry = self._entry_of(key, int(now * layout.NS))
         own, lane = self._own, self._lane
         start = (key & self._mask) * self._bucket_words
+        entry = start + _FIRST
+        if own[entry + _KEY] != key:  # else it is the first, as mostly: 0.7 us less
+            entry = self._entry_of(key, int(now * layout.NS))
         if entry:
             word = entry + _OPEN
             self._sums[_USED] = self._own_sums[_USED]

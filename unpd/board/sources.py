@@ -42,7 +42,7 @@ import contextlib
 import fcntl
 import mmap
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from unpd.board import layout
@@ -256,12 +256,8 @@ class SourceCounts:
         start = (key & self._mask) * self._bucket_words
         first = start + _FIRST
         windows: list[Sequence[int]] = []
-        total, rows = 0, self._rows()
-        if rows != len(self._used):
-            self._used = self._sums[:rows]
-        if rows > len(self._lanes):
-            self._reach(rows)
-        for used, lane in zip(self._used.tolist(), self._lanes):  # noqa: B905 - 0.1 us
+        total = 0
+        for used, lane in self._all_lanes():
             if used:
                 # The overflow comes first: connections move only from there to entries.
                 count = lane[start + _OVERFLOW]
@@ -288,12 +284,7 @@ class SourceCounts:
         first, stop = start + _FIRST, start + self._bucket_words
         end, window_ns, now_ns = window
         are_open = present = earlier = 0
-        rows = self._rows()
-        if rows != len(self._used):
-            self._used = self._sums[:rows]
-        if rows > len(self._lanes):
-            self._reach(rows)
-        for used, lane in zip(self._used.tolist(), self._lanes):  # noqa: B905 - 0.1 us
+        for used, lane in self._all_lanes():
             if used:
                 # In the order of source(), for its reasons.
                 are_open += lane[start + _OVERFLOW]
@@ -315,6 +306,15 @@ class SourceCounts:
                     return False
         share = (end - window_ns - now_ns) / window_ns
         return are_open < limit and present + earlier * share < burst
+
+    def _all_lanes(self) -> Iterator[tuple[int, memoryview]]:
+        """Each lane that is in reach, and how many of its entries are in use."""
+        rows = self._rows()
+        if rows != len(self._used):
+            self._used = self._sums[:rows]
+        if rows > len(self._lanes):
+            self._reach(rows)
+        return zip(self._used.tolist(), self._lanes)  # noqa: B905 - 0.1 us
 
     def _reach(self, rows: int) -> None:
         with contextlib.suppress(OSError):

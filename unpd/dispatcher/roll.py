@@ -30,7 +30,7 @@ from unpd.kernel.signals import Reaped
 from unpd.kernel.tcp_info import PathQuality
 from unpd.logs import Log
 from unpd.names import MAX_PID, EndCause, ReapReason, reap_reason
-from unpd.worker.admission import Hold
+from unpd.worker.admission import COUNTED, Hold
 from unpd.worker.connection_lines import UNKNOWN, EndedConnection, log_end, log_start
 from unpd.worker.ledger import Account, Ledger
 from unpd.worker.selection import Kick, Selection
@@ -252,8 +252,8 @@ class Roll:
         entry. The table must not be full.
         """
         index = self._free.pop()
-        hold = began.hold or Hold()
-        self._table.begin(index, began.column, began.accepted_ns, began.peer, hold.key)
+        token, key, _ = began.hold or COUNTED
+        self._table.begin(index, began.column, began.accepted_ns, began.peer, key)
         self._table.entry(index)[Session.LISTENER] = began.listener_word
         account = self._accounts[began.column]
         self.enrolled[index] = Enrolled(
@@ -261,7 +261,7 @@ class Roll:
             account,
             began.accepted_ns,
             began.peer,
-            token=hold.token,
+            token=token,
             listener_word=began.listener_word,
         )
         self._ledger.accepted(began.listener_word, account, 1)

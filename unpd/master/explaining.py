@@ -77,7 +77,8 @@ def explained(runtime: Runtime, arguments: Mapping[str, Any]) -> Mapping[str, An
     at = Moment(now(), time.time())
     only_datagrams = all(map(takes_datagrams, services[name].listen))
     counts = (_DatagramCounts if only_datagrams else _Counts)(runtime, name)
-    counts.look_at(peer, at.now)
+    counts.turn_to(at.now)
+    counts.be_about(peer)
     runtime.deny_list.look(at.now)
     explanation = explain(services[name].main_access, counts, peer, at)
     if (order := runtime.live.halts.get(name)) is not None:

@@ -56,9 +56,9 @@ class Shown:
 
 class Counted:
     """The counts that a decision reads (:class:`unpd.access.decide.Counts`), of one
-    service. It is about one peer at a time: the one of the last :meth:`look_at`.
-    ``now`` and ``wall_s``: the clocks of a decision, of which the one on the wall is
-    only read if ``access_times`` ask.
+    service. It is about one time and one peer: those of the last :meth:`turn_to` and
+    :meth:`be_about`. ``now`` and ``wall_s``: the clocks of a decision, of which the one
+    on the wall is only read if ``access_times`` ask.
     """
 
     _suffix = b""
@@ -68,7 +68,7 @@ class Counted:
         self.peer = Peer(UNIX)
         self.key = 0
         self.service_window = self.source_window = _NO_WINDOW
-        self.now = 0.0
+        self.now = -1.0
         self._service_window_ns = _window_ns(terms.accept_rate)
         self._source_window_ns = _window_ns(terms.accept_rate_per_source)
         self._terms = terms
@@ -84,7 +84,9 @@ class Counted:
         self._found: tuple[int, Sequence[Sequence[int]]] | None = None
 
     def turn_to(self, now: float) -> None:
-        """Be about the windows of a time from now on."""
+        """Be about a time from now on, and about the windows of rates that it is in."""
+        if now == self.now:
+            return
         self.now = now
         now_ns = int(now * layout.NS)
         if self._service_window_ns:
@@ -97,10 +99,8 @@ class Counted:
         """The present time in seconds since the epoch."""
         return time.time()
 
-    def look_at(self, peer: Peer, now: float, key: int = 0) -> None:
+    def be_about(self, peer: Peer, key: int = 0) -> None:
         """Be about a peer from now on. ``key``: that of its source, if it is known."""
-        if now != self.now:
-            self.turn_to(now)
         self.peer = peer
         self.key = key or self.key_of(peer)
         self._found = None

@@ -54,7 +54,7 @@ class Scene:
 
     def begin(self, pid: int = 0, source: int = 0) -> int:
         """A connection is accepted at 10 s, and forked if ``pid``."""
-        hold = Hold(self.lane.source_opened(source, 10.0), source) if source else None
+        hold = (self.lane.source_opened(source, 10.0), source, True) if source else None
         index = self.enter(b"\x01peer", hold)
         if pid:
             self.roll.forked(index, pid)
@@ -323,7 +323,7 @@ def test_a_pid_that_the_kernel_never_gives_is_none(scene: Scene, pid: int) -> No
 def test_a_source_counts_until_its_session_ends(scene: Scene) -> None:
     """Also after another keeper has taken the table and the lane over."""
     key = scene.sources.key(ECHO, b"source")
-    holds = [Hold(scene.lane.source_opened(key, 10.0), key) for _ in range(2)]
+    holds = [(scene.lane.source_opened(key, 10.0), key, True) for _ in range(2)]
     first, second = (scene.enter(b"\x01peer", hold) for hold in holds)
     assert scene.counts.source(key)[0] == 2
     scene.roll.ended(first, ReapReason.CLEAN, 12 * S)
