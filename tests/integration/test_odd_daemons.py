@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -334,8 +335,8 @@ def documented(fields: tuple[AnswerField, ...]) -> object:
 
 def test_the_status_has_the_fields_of_its_table(launch: Launch, tmp_path: Path) -> None:
     """Every field that a daemon sends stands in the table, and every one of the table
-    is sent: with the history, a fault, a reload, a live change and a generation that
-    drains.
+    is sent: with the history, a fault, a reload, a live change, a generation that
+    drains, and how a child ended.
     """
     daemon = launch(ECHO.format(directory=tmp_path))
     with clients.idle(daemon.address("echo"), 2):
@@ -348,14 +349,21 @@ def test_the_status_has_the_fields_of_its_table(launch: Launch, tmp_path: Path) 
         for pid in daemon.workers():
             os.kill(pid, signal.SIGKILL)
         found = until(lambda: _degraded(status(daemon)), 10.0, "a degraded status")
+        ended = until(lambda: _ended(status(daemon)), 10.0, "the ends of children")
     assert mismatch(found, STATUS) == ""
     event = {**drained["events"][0], "fields": None}  # each event has its own
-    whole = {**drained, "degraded": found["degraded"], "events": [event]}
+    service = {**drained["services"][0], "refused_by_reason": None}  # and each service
+    other = {"degraded": found["degraded"], "events": [event], "children": ended}
+    whole = {**drained, **other, "services": [service]}
     assert fields_of(whole) == documented(STATUS)
 
 
 def _degraded(found: dict[str, object]) -> dict[str, list[object]]:
     return found if found["degraded"] else {}  # type: ignore[return-value]
+
+
+def _ended(found: dict[str, Any]) -> list[dict[str, Any]]:
+    return [child for child in found["children"] if child["last_end"]]
 
 
 def test_the_status_tells_the_last_reload(launch: Launch) -> None:

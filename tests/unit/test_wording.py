@@ -114,8 +114,12 @@ STATUS: dict[str, Any] = {
     "generation": 1,
     "uptime_s": 1.0,
     "metrics": None,
+    "heartbeat_age_s": None,
     "last_reload": None,
     "stop_ends_at": None,
+    "zombies": None,
+    "denials": 0,
+    "log_lines_dropped": 0,
     "children": [],
     **WITHOUT_HISTORY,
 }

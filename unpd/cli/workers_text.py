@@ -8,8 +8,8 @@ field of their tables in :mod:`unpd.control.view_fields`. Pure. Raises nothing.
 from collections.abc import Sequence
 from types import MappingProxyType
 
-from unpd.cli.tables import Columns, Values, table
-from unpd.wording import size_text, span_text
+from unpd.cli.tables import Columns, Values, needed, table
+from unpd.wording import end_text, size_text, span_text
 
 _WORKERS: Columns = MappingProxyType(
     {
@@ -27,8 +27,12 @@ _WORKERS: Columns = MappingProxyType(
         "HEARTBEAT": lambda one: (
             "-" if one["heartbeat_age_s"] is None else f"{span_text(one['heartbeat_age_s'])} ago"
         ),
+        "LAST END IN THIS SLOT": lambda one: (
+            end_text(one["last_end"], one["last_end"]["at"]) if one["last_end"] else "-"
+        ),
     }
 )
+_IF_ANY = MappingProxyType({"LAST END IN THIS SLOT": "last_end"})
 _LISTENERS: Columns = MappingProxyType(
     {
         "SERVICE": lambda one: one["service"],
@@ -44,7 +48,7 @@ _LISTENERS: Columns = MappingProxyType(
 
 def workers(children: Sequence[Values]) -> str:
     """A line for each process."""
-    return table(_WORKERS, children)
+    return table(needed(_WORKERS, _IF_ANY, children), children)
 
 
 def listeners(found: Sequence[Values]) -> str:

@@ -168,11 +168,9 @@ def _service(
         "queued_limit": sane(sum(limits)) if limits else None,
         "accepted": sane(counts.accepted),
         "refused": sane(sum(counts.refused)),
-        "refused_by_reason": {
-            str(reason): sane(number)
-            for reason, number in zip(layout.REFUSAL_REASONS, counts.refused, strict=True)
-            if number
-        },
+        "refused_by_reason": lately.refused_by_reason(
+            zip(layout.REFUSAL_REASONS, counts.refused, strict=True)
+        ),
         "would_refuse": sane(sum(counts.would_refuse)),
         "received_bytes": sane(counts.received_bytes + datagrams.received_bytes),
         "sent_bytes": sane(counts.sent_bytes + datagrams.sent_bytes),
@@ -227,7 +225,7 @@ def _children(sources: Sources, at: Moment) -> Iterator[dict[str, Any]]:
         end = sources.news.ends.get((str(kind), service or f"{pool}/{index}"))
         child = {"kind": str(kind), "pool": pool, "index": sane(index), "service": service}
         life = _life(sources.board, found, opened, at)
-        yield child | life | {"last_end": end and _end(end)}
+        yield child | life | {"last_end": lately.last_end(end)}
 
 
 def _order(row: tuple[ChildKind, str, int, Entry | None]) -> tuple[int, str, int, int]:
@@ -301,7 +299,3 @@ def _services_of_places(labels: Labels) -> dict[tuple[ChildKind, str, int], str]
         for server in servers
         if server.index is not None
     }
-
-
-def _end(end: Mapping[str, Any]) -> dict[str, Any]:
-    return {"ended": end["ended"], "pid": end["pid"], "at": moment(end["at"])}
