@@ -174,6 +174,10 @@ class ChildPhase(enum.StrEnum):
     KILLED = "killed"
 
 
+MISSING = "missing"
+"""Shown as the phase of a slot that wants a child and has none."""
+
+
 class MasterPhase(enum.StrEnum):
     """The phases of the master.
 

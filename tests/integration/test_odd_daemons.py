@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from tests.support import ROOT, clients, faults
+from tests.support.daemon import Unpd
 from tests.support.launch import Launch
 from tests.support.operating import ask, refused_reload, reload, status
 from tests.support.threads import beside
@@ -350,10 +351,16 @@ def test_the_status_has_the_fields_of_its_table(launch: Launch, tmp_path: Path) 
             os.kill(pid, signal.SIGKILL)
         found = until(lambda: _degraded(status(daemon)), 10.0, "a degraded status")
         ended = until(lambda: _ended(status(daemon)), 10.0, "the ends of children")
+        missing = until(lambda: _missing(daemon), 20.0, "a slot without a child")
     assert mismatch(found, STATUS) == ""
     event = {**drained["events"][0], "fields": None}  # each event has its own
     service = {**drained["services"][0], "refused_by_reason": None}  # and each service
-    other = {"degraded": found["degraded"], "events": [event], "children": ended}
+    other = {
+        "degraded": found["degraded"],
+        "events": [event],
+        "children": ended,
+        "missing": missing,
+    }
     whole = {**drained, **other, "services": [service]}
     assert fields_of(whole) == documented(STATUS)
 
@@ -364,6 +371,14 @@ def _degraded(found: dict[str, object]) -> dict[str, list[object]]:
 
 def _ended(found: dict[str, Any]) -> list[dict[str, Any]]:
     return [child for child in found["children"] if child["last_end"]]
+
+
+def _missing(daemon: Unpd) -> list[dict[str, Any]]:
+    """Kill every worker; the slots that wait for another one."""
+    for pid in daemon.workers():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return [slot for slot in status(daemon)["missing"] if slot["last_end"]]
 
 
 def test_the_status_tells_the_last_reload(launch: Launch) -> None:

@@ -298,7 +298,7 @@ def is_complete(answers: Answers | None) -> bool:
     return (
         answers is not None
         and answers.previous is not None
-        and all(child.now["cpu_percent"] is not None for child in answers.children())
+        and all(child.now.get("cpu_percent") is not None for child in answers.children())
     )
 
 

@@ -29,6 +29,7 @@ def status(**changes: Any) -> dict[str, Any]:
         "log_lines_dropped": 0,
         "services": [],
         "children": [],
+        "missing": [],
         **WITHOUT_HISTORY,
         **changes,
     }

@@ -122,6 +122,7 @@ STATUS: dict[str, Any] = {
     "denials": 0,
     "log_lines_dropped": 0,
     "children": [],
+    "missing": [],
     **WITHOUT_HISTORY,
 }
 

@@ -72,7 +72,8 @@ def as_text(status: Values) -> str:
     parts = ["\n".join(_daemon(status))]
     parts += [_services(services)] if services else []
     parts += [listeners(open_now)] if open_now else []
-    parts += [workers(status["children"])] if status["children"] else []
+    processes = status["children"], status["missing"]
+    parts += [workers(*processes)] if any(processes) else []
     parts += filter(None, [history_text.as_text(status)])
     return "\n\n".join(parts)
 

@@ -192,6 +192,7 @@ CHILDREN = (
         "last_end", "object", "How the last child of this slot ended.", "none has", _LAST_END
     ),
 )
+_SLOT = ("kind", "pool", "index", "service", "last_end")
 _NOT_ASKED = "the history was not asked for"
 STATUS = (
     AnswerField("schema", "integer", f"The number of this list of fields: {SCHEMA}."),
@@ -265,6 +266,12 @@ STATUS = (
     AnswerField("services", "list", "The services.", fields=_SERVICES),
     AnswerField(
         "children", "list", "The processes that the main process started.", fields=CHILDREN
+    ),
+    AnswerField(
+        "missing",
+        "list",
+        "The slots that want a child and have none; empty while the daemon stops.",
+        fields=tuple(field for field in CHILDREN if field.name in _SLOT),
     ),
     AnswerField("totals", "object", "The figures of all services together.", _NOT_ASKED, TOTALS),
     AnswerField("history", "object", "The last ten minutes.", _NOT_ASKED, HISTORY),

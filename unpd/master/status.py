@@ -20,7 +20,7 @@ from unpd.board.history import Series, Window
 from unpd.board.layout import Master, Row
 from unpd.board.memory import sane
 from unpd.control.answer_fields import SCHEMA
-from unpd.core.model import Child, State
+from unpd.core.model import Child, Slot, State
 from unpd.core.policy import policy_of
 from unpd.core.readiness import is_ready, throttled, unready_pools, unready_slots
 from unpd.kernel import datagrams, tcp_info
@@ -169,9 +169,10 @@ def status(runtime: Runtime, state: State, *, history: bool) -> dict[str, Any]:
         "live_changes": live_changes(runtime, state),
         "zombies": runtime.zombies.count(),
         "denials": len(runtime.deny_list),
-        "log_lines_dropped": lines_lost(runtime),
+        "log_lines_dropped": sane(lines_lost(runtime)),
         "services": _services(runtime),
         "children": children(runtime, state),
+        "missing": _missing(runtime, state),
         **(_lately(runtime) if history else dict.fromkeys(("totals", "history", "events"))),
     }
 
@@ -246,14 +247,33 @@ def _live_change(
     }
 
 
+def _missing(runtime: Runtime, state: State) -> list[dict[str, Any]]:
+    """The slots without a child; none are missed at a stop."""
+    if state.phase is MasterPhase.STOPPING:
+        return []
+    held = {child.slot for child in state.children.values()}
+    lacking = (slot for _, slot in state.wanted.slots() if slot not in held)
+    return [{**_place(slot), "last_end": _last_end(runtime, slot)} for slot in lacking]
+
+
+def _place(slot: Slot) -> dict[str, Any]:
+    return {
+        "kind": str(slot.kind),
+        "pool": slot.pool,
+        "index": slot.index,
+        "service": slot.service or None,
+    }
+
+
+def _last_end(runtime: Runtime, slot: Slot) -> dict[str, Any] | None:
+    return lately.last_end(runtime.page_feed.ends.get((str(slot.kind), str(slot))))
+
+
 def _child(runtime: Runtime, child: Child, at: float) -> dict[str, Any]:
     process = runtime.processes.get(child.birth)
     serves = policy_of(child).serves
     return {
-        "kind": str(child.slot.kind),
-        "pool": child.slot.pool,
-        "index": child.slot.index,
-        "service": child.slot.service or None,
+        **_place(child.slot),
         "phase": str(child.phase),
         "generation": child.generation,
         "birth": child.birth,
@@ -263,9 +283,7 @@ def _child(runtime: Runtime, child: Child, at: float) -> dict[str, Any]:
         "accepted": _accepted(runtime, process) if serves else None,
         **_used(runtime, child),
         "heartbeat_age_s": beat_age_s(runtime, child, at),
-        "last_end": lately.last_end(
-            runtime.page_feed.ends.get((str(child.slot.kind), str(child.slot)))
-        ),
+        "last_end": _last_end(runtime, child.slot),
     }
 
 

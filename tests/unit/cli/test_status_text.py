@@ -31,6 +31,7 @@ HEALTHY: dict[str, Any] = {
     "log_lines_dropped": 5,
     "services": [],
     "children": [],
+    "missing": [],
     **WITHOUT_HISTORY,
 }
 
@@ -259,6 +260,24 @@ def test_listeners_and_children() -> None:
         + ["12.3 %", "1.5 s", "12.0 MB", "0.4 s ago"],
         ["exporter", "-", "9", "ready", "1", "3 s", "-", "-", "-", "-", "-", "-"],
     ]
+
+
+def test_a_slot_without_a_child_is_missing() -> None:
+    """How its last child ended is known all the same."""
+    end = {"ended": "exit code 3", "pid": 17, "at": UNTIL}
+    slot = {"kind": "worker", "pool": "p", "index": 1, "service": None, "last_end": end}
+    found = rows(children=[CHILD], missing=[slot])
+    assert found[1][-1] == "LAST END IN THIS SLOT"
+    assert (found[2][3], found[2][-1]) == ("ready", "-")
+    assert found[3] == [
+        "worker",
+        "p/1",
+        "-",
+        "missing",
+        *["-"] * 8,
+        f"exit code 3, pid 17, {UNTIL}",
+    ]
+    assert rows(missing=[slot])[2] == found[3]
 
 
 def test_the_last_ten_minutes_come_last() -> None:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -27,7 +28,7 @@ from unpd.master.recording import record
 from unpd.master.runtime import Runtime
 from unpd.master.status import status
 from unpd.metrics.reading import zombies
-from unpd.names import ChildKind, ChildPhase
+from unpd.names import ChildKind, ChildPhase, MasterPhase
 
 CONFIG = """
 [metrics]
@@ -180,6 +181,15 @@ def test_the_status_has_the_facts_of_the_page(runtime: Runtime) -> None:
         return [found[name] for name in facts]
 
     assert told() == [None, 0, 0, 0]
+    end = {"kind": "worker", "slot": "default/0", "pid": 7, "ended": "exit code 1", "at": 60.0}
+    runtime.page_feed.ends["worker", "default/0"] = end
+    missing = status(runtime, state, history=False)["missing"]
+    place = {"kind": "worker", "pool": "default", "index": 0, "service": None}
+    shown = {"ended": "exit code 1", "pid": 7, "at": "1970-01-01T00:01:00Z"}
+    assert missing[0] == {**place, "last_end": shown}
+    assert {slot["last_end"] for slot in missing[1:]} == {None}
+    stopping = replace(state, phase=MasterPhase.STOPPING)
+    assert status(runtime, stopping, history=False)["missing"] == []
     runtime.board.words[layout.Master.BEAT_NS] = int((now() - 40) * NS)
     runtime.deny_list.deny(
         Denial(network=Network.parse("192.0.2.0/24"), since=0.0, until=None, uid=0)

@@ -15,7 +15,7 @@ from unpd.cli.output import printable
 from unpd.cli.tables import Values
 from unpd.cli.top import figures
 from unpd.cli.top.answers import Answers, Pair, total
-from unpd.names import ChildPhase
+from unpd.names import MISSING, ChildPhase
 from unpd.wording import NOTHING, end_text, rate_text, reasons_text, size_text
 
 NEAR_LIMIT = 0.8
@@ -184,6 +184,7 @@ _PHASE_MARKS: Mapping[str, Mark] = MappingProxyType(
         ChildPhase.STARTING.value: Mark.WARNING,
         ChildPhase.DRAINING.value: Mark.WARNING,
         ChildPhase.KILLED.value: Mark.BAD,
+        MISSING: Mark.BAD,
     }
 )
 
@@ -241,7 +242,7 @@ CHILDREN: tuple[Column, ...] = (
     Column("KIND", "what it does", _text("kind"), is_text=True),
     Column("SLOT", "its pool and place there, or its service", _slot, is_text=True),
     Column("PID", "its process", _pid),
-    Column("STATE", "starting, ready, draining or killed", _phase, is_text=True),
+    Column("STATE", "starting, ready, draining, killed or missing", _phase, is_text=True),
     Column("AGE", "how long it has lived", _number("age_s", figures.span)),
     Column("CONN", "its open connections", _number("connections")),
     # Samples of once a second: a rate between two answers would jump.
@@ -273,6 +274,12 @@ COLUMNS: Mapping[str, tuple[Column, ...]] = MappingProxyType(
 """The columns of each table, by its name."""
 
 
+_KEYS: Mapping[str, str] = MappingProxyType(
+    {"services": "name", "children": "birth", "events": "number"}
+)
+"""The field that tells the rows of a table from each other."""
+
+
 def make_tables(answers: Answers, orders: Mapping[str, Order], wanted: str) -> tuple[Table, ...]:
     """All tables. ``wanted``: the text of the filter, "" for every row."""
     pairs = {
@@ -280,15 +287,17 @@ def make_tables(answers: Answers, orders: Mapping[str, Order], wanted: str) -> t
         "children": answers.children(),
         "events": answers.events(),
     }
-    keys = {"services": "name", "children": "birth", "events": "number"}
     made = []
     for name, columns in COLUMNS.items():
-        rows = [
-            Row((name, pair.now.get(keys[name], "")), _cells(columns, pair), pair.now)
-            for pair in pairs[name]
-        ]
+        rows = [Row(_key(name, pair), _cells(columns, pair), pair.now) for pair in pairs[name]]
         made.append(_arranged(name, rows, orders.get(name, Order()), wanted))
     return tuple(made)
+
+
+def _key(table: str, pair: Pair) -> Key:
+    """Which row it is. A slot without a child has no number, but a kind and a place."""
+    found = pair.now.get(_KEYS[table])
+    return table, f"{pair.now.get('kind')} {_slot(pair).text}" if found is None else found
 
 
 def _cells(columns: tuple[Column, ...], pair: Pair) -> tuple[Cell, ...]:
@@ -351,7 +360,8 @@ def fitting(table: Table, width: int, gap: int = 2) -> Table:
         column, least = table.columns[index], used + gap * (index > 0)
         used = least + wide
         if used > width and index > 1:
-            keep += column.is_long and least + len(column.name) <= width
+            is_cut = column.is_long and least + len(column.name) <= width
+            keep = index + is_cut
             break
         keep = index + 1
     return replace(

@@ -27,14 +27,12 @@ from unpd.metrics.labels import Labels, ListenerLabels
 from unpd.metrics.page import lately
 from unpd.metrics.page.news import News
 from unpd.metrics.reading import Reading, ServiceCounts, child_beat_age_s, why_not_ready
-from unpd.names import ANSWER_SCHEMA, MAX_CHILDREN, ChildKind, MasterPhase
+from unpd.names import ANSWER_SCHEMA, MAX_CHILDREN, MISSING, ChildKind, MasterPhase
 
 SILENT_S = 5.0
 """A master whose last heartbeat is older than this is shown as silent: it beats once a
 second.
 """
-MISSING = "missing"
-"""The phase of a slot that wants a child and has none."""
 SESSIONS_ONLY = "sessions_only"
 """The phase of a child that was reaped and whose sessions live on."""
 _OF_LIVING = (

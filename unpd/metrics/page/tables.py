@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from unpd.metrics.page.snapshot import MISSING, SESSIONS_ONLY
+from unpd.metrics.page.snapshot import SESSIONS_ONLY
 from unpd.metrics.page.wording import (
     ago,
     child_name,
@@ -21,7 +21,7 @@ from unpd.metrics.page.wording import (
     span,
     time_of_day,
 )
-from unpd.names import ChildPhase
+from unpd.names import MISSING, ChildPhase
 from unpd.wording import NOTHING, end_text, rate_text, reasons_text, size_text
 
 Values = Mapping[str, Any]

@@ -107,6 +107,18 @@ def test_the_last_end_of_a_slot_is_shown() -> None:
     assert column(table, "LAST END") == ["exit code 3, pid 17, 11-22 21:23:10", ""]
 
 
+def test_a_slot_without_a_child_has_a_row() -> None:
+    """With nothing but how its last child ended. It has a place for the cursor."""
+    end = {"ended": "exit code 3", "pid": 17, "at": "2026-11-22T21:23:10Z"}
+    slot = {"kind": "worker", "pool": "default", "index": 2, "service": None, "last_end": end}
+    table = make_tables(answered(status(children=[child(1)], missing=[slot])), {}, "")[1]
+    assert column(table, "SLOT") == ["default/1", "default/2"]
+    assert column(table, "STATE") == ["ready", "missing"]
+    assert column(table, "AGE") == ["1m01s", "-"]
+    assert column(table, "LAST END") == ["", "exit code 3, pid 17, 11-22 21:23:10"]
+    assert [row.key for row in table.rows] == [("children", 1), ("children", "worker default/2")]
+
+
 def test_the_fullest_queue_is_shown() -> None:
     """A UNIX listener has none that is known."""
     queues = [None, {"length": 1, "limit": 100}, {"length": 90, "limit": 100}]
