@@ -83,6 +83,8 @@ MAX_CHILDREN = 2048
 """The most children at one time, of all kinds and generations: the scoreboard has a row
 for each.
 """
+MAX_SEARCHED = 1000
+"""Among how many processes the master looks for zombies, each for about 10 us."""
 MAX_PID = 1 << 22
 """The kernel gives no greater pid (proc(5), /proc/sys/kernel/pid_max)."""
 MAX_POOL_WORKERS = 512
@@ -170,6 +172,10 @@ class ChildPhase(enum.StrEnum):
     READY = "ready"
     DRAINING = "draining"
     KILLED = "killed"
+
+
+MISSING = "missing"
+"""Shown as the phase of a slot that wants a child and has none."""
 
 
 class MasterPhase(enum.StrEnum):

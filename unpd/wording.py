@@ -1,7 +1,7 @@
 """The words that the texts of the command line, ``unpd top`` and the status page have
-in common: sizes, rates, spans, numbers of something, retired generations and live
-changes. Columns of ``unpd top`` are narrow, and have forms of their own for counts and
-spans (unpd.cli.top.figures).
+in common: sizes, rates, spans, numbers of something, reasons of refusals, ends of
+children, retired generations and live changes. Columns of ``unpd top`` are narrow, and
+have forms of their own for counts and spans (unpd.cli.top.figures).
 
 Called by these, and by the master for its sentences. Pure. Raises nothing.
 """
@@ -61,6 +61,22 @@ def counted(number: int, noun: str) -> str:
         return f"{number} {noun}"
     plural = _PLURALS.get(noun) or (f"{noun}es" if noun.endswith("s") else f"{noun}s")
     return f"{number} {plural}"
+
+
+def reasons_text(reasons: Mapping[str, Any]) -> str:
+    """Why a service has refused clients, of several reasons the most frequent; "" if it
+    has refused none. ``reasons``: how many by reason. What is no number is left out.
+    """
+    counts = {name: count for name, count in reasons.items() if type(count) is int and count}
+    most = max(counts, key=counts.__getitem__, default="")
+    return f"mostly {most}" if len(counts) > 1 else most
+
+
+def end_text(end: Mapping[str, Any], at: str) -> str:
+    """How a child ended, and when. ``end``: as the status has it. ``at``: the moment as
+    the caller shows it.
+    """
+    return f"{end['ended']}, pid {end['pid']}, {at}"
 
 
 def retired_text(retired: Mapping[str, Any]) -> str:

@@ -384,10 +384,9 @@ def test_status_shows_the_state(launch: Launch) -> None:
     lines = text.splitlines()
     assert re.fullmatch(rf"unpd \S+: ready, pid {unpd.pid}, generation 1, up \d+ s", lines[0])
     cells = [re.split("  +", line) for line in lines]
-    assert [row[1:2] + row[4:5] for row in cells if row[0] == "echo"] == [
-        ["3", "3"],
-        [f"tcp://127.0.0.1:{unpd.port('echo')}", "0"],
-    ]
+    service, listener = (row for row in cells if row[0] == "echo")
+    assert (service[1], service[5]) == ("3", "3")
+    assert (listener[1], listener[4]) == (f"tcp://127.0.0.1:{unpd.port('echo')}", "0")
     assert [row[1] for row in cells if row[0] == "worker"] == ["default/0", "default/1"]
     assert (shown["pid"], shown["ready"], shown["phase"], shown["degraded"]) == (
         unpd.pid,

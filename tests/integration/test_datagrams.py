@@ -80,8 +80,8 @@ listen = ["udp://0.0.0.0:0"]
         unpd.metric_becomes(count, f"unpd_{name}_total", service="echo")
     said = unpd.run("status", "--control", str(unpd.control)).stdout.decode()
     cells = [re.split("  +", line) for line in said.splitlines()]
-    (row,) = [row for row in cells if row[0] == "echo" and row[4:5] == ["1"]]
-    assert row[9:11] == [str(count), str(count)]
+    (row,) = [row for row in cells if row[0] == "echo" and row[5:6] == ["1"]]
+    assert row[10:12] == [str(count), str(count)]
     assert {f"unixgram://{path}", f"udp://[::]:{both}"} <= {"".join(row[1:2]) for row in cells}
     for way in ("received", "sent"):
         size = unpd.metric(f"unpd_datagram_{way}_bytes_total", service="echo")

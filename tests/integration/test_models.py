@@ -43,7 +43,7 @@ def test_a_model_changes_neither_ends_nor_status(unpd: Unpd) -> None:
         {(ChildKind.ITERATIVE, service) for service in ("plain", "idle", "session", "stall")}
         <= ready
     )
-    assert ["0", "0"] in [[row[1], row[4]] for row in cells if row[0] == "plain"]
+    assert ["0", "0"] in [[row[1], row[5]] for row in cells if row[0] == "plain"]
     assert unpd.get("/readyz").status == 200
     kind = ChildKind.ITERATIVE if unpd.children(ChildKind.ITERATIVE) else ChildKind.DISPATCHER
     count = len(unpd.children(kind))

@@ -15,10 +15,12 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support import ROOT, clients, faults
+from tests.support.daemon import Unpd
 from tests.support.launch import Launch
 from tests.support.operating import ask, refused_reload, reload, status
 from tests.support.threads import beside
@@ -334,8 +336,8 @@ def documented(fields: tuple[AnswerField, ...]) -> object:
 
 def test_the_status_has_the_fields_of_its_table(launch: Launch, tmp_path: Path) -> None:
     """Every field that a daemon sends stands in the table, and every one of the table
-    is sent: with the history, a fault, a reload, a live change and a generation that
-    drains.
+    is sent: with the history, a fault, a reload, a live change, a generation that
+    drains, and how a child ended.
     """
     daemon = launch(ECHO.format(directory=tmp_path))
     with clients.idle(daemon.address("echo"), 2):
@@ -348,14 +350,35 @@ def test_the_status_has_the_fields_of_its_table(launch: Launch, tmp_path: Path) 
         for pid in daemon.workers():
             os.kill(pid, signal.SIGKILL)
         found = until(lambda: _degraded(status(daemon)), 10.0, "a degraded status")
+        ended = until(lambda: _ended(status(daemon)), 10.0, "the ends of children")
+        missing = until(lambda: _missing(daemon), 20.0, "a slot without a child")
     assert mismatch(found, STATUS) == ""
     event = {**drained["events"][0], "fields": None}  # each event has its own
-    whole = {**drained, "degraded": found["degraded"], "events": [event]}
+    service = {**drained["services"][0], "refused_by_reason": None}  # and each service
+    other = {
+        "degraded": found["degraded"],
+        "events": [event],
+        "children": ended,
+        "missing": missing,
+    }
+    whole = {**drained, **other, "services": [service]}
     assert fields_of(whole) == documented(STATUS)
 
 
 def _degraded(found: dict[str, object]) -> dict[str, list[object]]:
     return found if found["degraded"] else {}  # type: ignore[return-value]
+
+
+def _ended(found: dict[str, Any]) -> list[dict[str, Any]]:
+    return [child for child in found["children"] if child["last_end"]]
+
+
+def _missing(daemon: Unpd) -> list[dict[str, Any]]:
+    """Kill every worker; the slots that wait for another one."""
+    for pid in daemon.workers():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return [slot for slot in status(daemon)["missing"] if slot["last_end"]]
 
 
 def test_the_status_tells_the_last_reload(launch: Launch) -> None:

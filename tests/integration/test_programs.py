@@ -490,7 +490,7 @@ def test_it_is_shown_to_operators(launch: Launch) -> None:
         begun(stack, unpd.address("cat"))
         shown = unpd.run("status", "--control", str(unpd.control)).stdout.decode()
         cells = [re.split("  +", line) for line in shown.splitlines()]
-        assert ["1", "1"] in [[row[1], row[4]] for row in cells if row[0] == "cat"]
+        assert ["1", "1"] in [[row[1], row[5]] for row in cells if row[0] == "cat"]
         (row,) = [row for row in cells if row[0] == "launcher"]
         assert row[1:5] == ["default/0", str(launcher(unpd)), "ready", "1"]
         assert unpd.get("/readyz").status == 200

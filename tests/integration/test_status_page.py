@@ -211,7 +211,8 @@ def test_the_status_page_is_live(launch: Launch) -> None:
 
 def assert_told_on_the_control_socket(unpd: Unpd) -> None:
     """The answer to ``status`` has the same samples and events where it was asked for
-    them, and nulls where it was not.
+    them, and nulls where it was not. It always has the same facts at its top, and the
+    same end of the last child of each slot.
     """
     names = ("totals", "history", "events")
     short = ask(unpd.control, verb="status")["status"]
@@ -220,6 +221,14 @@ def assert_told_on_the_control_socket(unpd: Unpd) -> None:
     assert not mismatch(told, STATUS), mismatch(told, STATUS)
     assert [told[name].keys() for name in names[:2]] == [page[name].keys() for name in names[:2]]
     assert told["events"] == page["events"]
+    for name in ("zombies", "denials", "log_lines_dropped"):
+        assert told[name] == page[name] == 0, name
+    ended, shown = (
+        {one["birth"]: one["last_end"] for one in of["children"]} for of in (told, page)
+    )
+    assert ended == shown
+    assert any(ended.values())
+    assert told["services"][0]["active_max_10min"] == 1
     mine, its = (samples(one["history"]) for one in (told, page))
     common = mine.keys() & its.keys()
     assert len(common) >= 2

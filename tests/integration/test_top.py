@@ -184,6 +184,8 @@ def test_once_prints_text_with_rates(launch: Launch, tmp_path: Path) -> None:
     assert text.startswith("unpd ")
     assert "\nSERVICE  OPEN  " in text
     assert "accepted/s" in text
+    facts = "zombies 0, denied networks 0, log lines lost 0"
+    assert re.search(rf"^heartbeat [0-9.]+ s ago, {facts}$", text, re.MULTILINE)
     assert "-" not in text.split("\necho ")[1].split("\n")[0]
     assert "\nworker" not in text
     assert text.replace("\n", "").isprintable()
@@ -296,7 +298,7 @@ def is_complete(answers: Answers | None) -> bool:
     return (
         answers is not None
         and answers.previous is not None
-        and all(child.now["cpu_percent"] is not None for child in answers.children())
+        and all(child.now.get("cpu_percent") is not None for child in answers.children())
     )
 
 

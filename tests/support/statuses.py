@@ -21,10 +21,15 @@ def status(**changes: Any) -> dict[str, Any]:
         "degraded": [],
         "generation": 3,
         "uptime_s": 12.0,
+        "heartbeat_age_s": 0.4,
         "last_reload": None,
         "retired": [],
+        "zombies": 0,
+        "denials": 0,
+        "log_lines_dropped": 0,
         "services": [],
         "children": [],
+        "missing": [],
         **WITHOUT_HISTORY,
         **changes,
     }
@@ -63,6 +68,7 @@ def service(name: str, **changes: Any) -> dict[str, Any]:
         "accepted": 0,
         "active": 0,
         "refused": 0,
+        "refused_by_reason": {},
         "datagrams_received": 0,
         "listeners": [{"address": "tcp://[::]:7", "queue": {"length": 0, "limit": 4096}}],
         **changes,
@@ -81,6 +87,7 @@ def child(birth: int, **changes: Any) -> dict[str, Any]:
         "birth": birth,
         "pid": 100 + birth,
         "age_s": 61.0,
+        "last_end": None,
         **changes,
     }
 

@@ -8,9 +8,10 @@ from tests.support.statuses import WITHOUT_HISTORY
 from unpd.cli import status_text
 from unpd.cli.top.answers import Answer, Answers
 from unpd.cli.top.columns import make_tables
+from unpd.control.status_fields import CHILDREN
 from unpd.metrics.page import tables
 from unpd.metrics.page.files import PageFiles
-from unpd.wording import rate_text, size_text, span_text
+from unpd.wording import rate_text, reasons_text, size_text, span_text
 
 SIZES = [
     (0, "0 B"),
@@ -114,9 +115,14 @@ STATUS: dict[str, Any] = {
     "generation": 1,
     "uptime_s": 1.0,
     "metrics": None,
+    "heartbeat_age_s": None,
     "last_reload": None,
     "stop_ends_at": None,
+    "zombies": None,
+    "denials": 0,
+    "log_lines_dropped": 0,
     "children": [],
+    "missing": [],
     **WITHOUT_HISTORY,
 }
 
@@ -158,3 +164,36 @@ def test_the_script_of_the_page_has_no_form_of_its_own() -> None:
     assert "takeOver" in script
     for word in ("toFixed", "toPrecision", "toLocaleString", "Intl", "Math."):
         assert word not in script
+
+
+def test_why_clients_were_refused() -> None:
+    """Nobody, one reason, or the most frequent one; a daemon may send anything."""
+    assert reasons_text({}) == ""
+    assert reasons_text({"deny": 3}) == "deny"
+    assert reasons_text({"deny": 3, "max_load": 4, "paused": 1}) == "mostly max_load"
+    assert reasons_text({"deny": None, "max_load": "4", "paused": [], "": {}}) == ""
+
+
+def test_refusals_and_ends_are_worded_in_one_way() -> None:
+    """The status, ``unpd top`` and the page; each has a form of time of its own."""
+    end = {"ended": "killed by SIGKILL", "pid": 17, "at": "2026-11-22T21:23:10Z"}
+    service = {**SERVICE, "refused": 9, "refused_by_reason": {"deny": 2, "max_connections": 7}}
+    child = {field.name: None for field in CHILDREN} | {
+        "kind": "worker",
+        "pool": "default",
+        "index": 0,
+        "phase": "ready",
+        "generation": 1,
+        "birth": 1,
+        "age_s": 1.0,
+        "last_end": end,
+    }
+    status = {**STATUS, "services": [service], "children": [child]}
+    texts = [status_text.as_text(status)]
+    rows = [table.rows[0] for table in make_tables(Answers(Answer(status, 0.0)), {}, "")[:2]]
+    texts.append("|".join(cell.text for row in rows for cell in row.cells))
+    texts.append(tables.services([service]) + tables.children([child], "2026-11-22T22:00:00Z"))
+    forms = ("2026-11-22T21:23:10Z", "11-22 21:23:10", "21:23:10")
+    for text, at in zip(texts, forms, strict=True):
+        assert "mostly max_connections" in text
+        assert f"killed by SIGKILL, pid 17, {at}" in text

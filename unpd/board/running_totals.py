@@ -33,13 +33,14 @@ SERVICE_FIGURES: Mapping[str, Iterable[int]] = MappingProxyType(
         "received": (Service.RECEIVED, Service.DATAGRAM_BYTES_RECEIVED),
         "sent": (Service.SENT, Service.DATAGRAM_BYTES_SENT),
         "datagrams_sent": (Service.DATAGRAMS_SENT,),
-        "refused": _words(Service, Service.REFUSED),
         "would_refuse": _words(Service, Service.WOULD_REFUSE),
         "rtt_count": _words(Service, Service.RTT_BUCKETS),
         "rtt_sum_ns": (Service.RTT_SUM_NS,),
     }
 )
-"""The words of a service in a row that make up a figure."""
+"""The words of a service in a row that make up a figure. A further one, ``refused``, is
+the sum of the refusals by reason.
+"""
 ROW_FIGURES: Mapping[str, Iterable[int]] = MappingProxyType(
     {"lag_count": _words(Row, Row.LAG_BUCKETS), "lag_sum_ns": (Row.LAG_SUM_NS,)}
 )
@@ -48,7 +49,8 @@ ROW_FIGURES: Mapping[str, Iterable[int]] = MappingProxyType(
 
 class RunningTotals:
     """``services``: the totals by figure, each with a number for each column of a
-    service. ``rows``: those of the daemon, each in a list of one number.
+    service. ``refused``: those of the refusals by reason. ``rows``: those of the
+    daemon, each in a list of one number.
     """
 
     def __init__(self, board: Scoreboard) -> None:
@@ -62,13 +64,21 @@ class RunningTotals:
         self._unread: Iterable[int] = range(self._board.rows_given)
         self._seen: dict[int, list[memoryview]] = {}
         self.services = {figure: [0] * self._columns for figure in SERVICE_FIGURES}
+        self.refused = {reason: [0] * self._columns for reason in layout.REFUSAL_REASONS}
         self.rows = {figure: [0] for figure in ROW_FIGURES}
         first, end = layout.service_cells(0), layout.service_cells(self._columns)
         self._slices = [
             (slice(first + word, end, Service.size), self.services[figure])
             for figure, words in SERVICE_FIGURES.items()
             for word in words
-        ] + [
+        ]
+        self._slices += [
+            (slice(first + word, end, Service.size), sums)
+            for word, sums in zip(
+                _words(Service, Service.REFUSED), self.refused.values(), strict=True
+            )
+        ]
+        self._slices += [
             (slice(word, word + 1), self.rows[figure])
             for figure, words in ROW_FIGURES.items()
             for word in words
@@ -87,6 +97,8 @@ class RunningTotals:
         for row in {*self._unread, *self._board.rows_to_read()}:
             self._read_row(row)
         self._unread = ()
+        by_service = zip(*self.refused.values(), strict=True)
+        self.services["refused"] = list(map(sum, by_service))
 
     def _read_row(self, row: int) -> None:
         words = self._board.row(row)

@@ -11,22 +11,32 @@ from collections.abc import Iterator, Sequence
 from types import MappingProxyType
 
 from unpd.cli import history_text
-from unpd.cli.tables import Columns, Values, table
+from unpd.cli.tables import Columns, Values, needed, table
 from unpd.cli.workers_text import listeners, number, workers
+from unpd.metrics.page.wording import facts
 from unpd.names import UNREADY_PHASES, MasterPhase
-from unpd.wording import live_change_text, rate_text, retired_text, size_text, span_text
+from unpd.wording import (
+    live_change_text,
+    rate_text,
+    reasons_text,
+    retired_text,
+    size_text,
+    span_text,
+)
 
 _SERVICES: Columns = MappingProxyType(
     {
         "SERVICE": lambda one: one["name"],
         "ACTIVE": lambda one: str(one["active"]),
         "PEAK 1 MIN": lambda one: str(one["peak"]),
+        "MAX 10 MIN": lambda one: str(one["active_max_10min"]),
         "LIMIT": lambda one: number(one["limit"]),
         "ACCEPTED": lambda one: str(one["accepted"]),
         "ACCEPTED/S": lambda one: rate_text(one["accepted_per_s"]),
         "RECEIVED/S": lambda one: size_text(one["received_bytes_per_s"]),
         "SENT/S": lambda one: size_text(one["sent_bytes_per_s"]),
         "REFUSED": lambda one: str(one["refused"]),
+        "REASON": lambda one: reasons_text(one["refused_by_reason"]) or "-",
         "WOULD REFUSE": lambda one: str(one["would_refuse"]),
         "HALTED": lambda one: one["halted"] or "-",
         "DATAGRAMS": lambda one: str(one["datagrams_received"]),
@@ -36,6 +46,7 @@ _SERVICES: Columns = MappingProxyType(
 )
 _IF_ANY = MappingProxyType(
     {
+        "REASON": "refused_by_reason",
         "WOULD REFUSE": "would_refuse",
         "HALTED": "halted",
         "DATAGRAMS": "datagrams_received",
@@ -43,7 +54,9 @@ _IF_ANY = MappingProxyType(
         "DATAGRAMS/S": "datagrams_received",
     }
 )
-"""The columns that are left out where this field is 0 or null for every service."""
+"""The columns that are left out where this field is 0, null or empty for every
+service.
+"""
 
 
 def as_text(status: Values) -> str:
@@ -59,7 +72,8 @@ def as_text(status: Values) -> str:
     parts = ["\n".join(_daemon(status))]
     parts += [_services(services)] if services else []
     parts += [listeners(open_now)] if open_now else []
-    parts += [workers(status["children"])] if status["children"] else []
+    processes = status["children"], status["missing"]
+    parts += [workers(*processes)] if any(processes) else []
     parts += filter(None, [history_text.as_text(status)])
     return "\n\n".join(parts)
 
@@ -71,6 +85,7 @@ def _daemon(status: Values) -> Iterator[str]:
     )
     yield f"configuration: {status['config'] or 'the built-in default'}"
     yield f"metrics: {status['metrics'] or 'off'}"
+    yield facts_line(status)
     if status["last_reload"]:
         yield _reload(status["last_reload"])
     for fault in status["degraded"]:
@@ -99,6 +114,13 @@ def _reload(reload: Values) -> str:
     return f"last reload: refused {at}: {first}{rest}"
 
 
+def facts_line(status: Values) -> str:
+    """What the status page says of the main process and its children: its last sign of
+    life, zombies, denied networks and lost log lines.
+    """
+    return ", ".join(f"{name} {text}" for name, text in facts(status))
+
+
 def live_change_line(change: Values) -> str:
     """A change that a restart would end: what it does, and until when."""
     return f"live change, not saved: {live_change_text(change)}"
@@ -110,9 +132,4 @@ def retired_line(retired: Values) -> str:
 
 
 def _services(services: Sequence[Values]) -> str:
-    columns = {
-        header: cell
-        for header, cell in _SERVICES.items()
-        if header not in _IF_ANY or any(service[_IF_ANY[header]] for service in services)
-    }
-    return table(columns, services)
+    return table(needed(_SERVICES, _IF_ANY, services), services)

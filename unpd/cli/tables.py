@@ -17,6 +17,17 @@ def table(columns: Columns, values: Sequence[Values]) -> str:
     return aligned([tuple(columns), *cells])
 
 
+def needed(columns: Columns, if_any: Mapping[str, str], values: Sequence[Values]) -> Columns:
+    """The columns without those that say nothing. ``if_any``: the field of a column
+    that is left out where it is 0, null or empty in all of the values.
+    """
+    return {
+        header: cell
+        for header, cell in columns.items()
+        if header not in if_any or any(one[if_any[header]] for one in values)
+    }
+
+
 def aligned(rows: Sequence[Sequence[str]]) -> str:
     """The rows, with their cells one below the other."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -8,8 +8,10 @@ field of their tables in :mod:`unpd.control.view_fields`. Pure. Raises nothing.
 from collections.abc import Sequence
 from types import MappingProxyType
 
-from unpd.cli.tables import Columns, Values, table
-from unpd.wording import size_text, span_text
+from unpd.cli.tables import Columns, Values, needed, table
+from unpd.control.status_fields import CHILDREN
+from unpd.names import MISSING
+from unpd.wording import end_text, size_text, span_text
 
 _WORKERS: Columns = MappingProxyType(
     {
@@ -17,8 +19,8 @@ _WORKERS: Columns = MappingProxyType(
         "SLOT": lambda one: slot(one) or "-",
         "PID": lambda one: str(one["pid"] or "-"),
         "STATE": lambda one: one["phase"],
-        "GENERATION": lambda one: str(one["generation"]),
-        "AGE": lambda one: span_text(one["age_s"]),
+        "GENERATION": lambda one: number(one["generation"]),
+        "AGE": lambda one: "-" if one["age_s"] is None else span_text(one["age_s"]),
         "CONNECTIONS": lambda one: number(one["connections"]),
         "ACCEPTED": lambda one: number(one["accepted"]),
         "CPU": lambda one: percent(one["cpu_percent"]),
@@ -27,8 +29,12 @@ _WORKERS: Columns = MappingProxyType(
         "HEARTBEAT": lambda one: (
             "-" if one["heartbeat_age_s"] is None else f"{span_text(one['heartbeat_age_s'])} ago"
         ),
+        "LAST END IN THIS SLOT": lambda one: (
+            end_text(one["last_end"], one["last_end"]["at"]) if one["last_end"] else "-"
+        ),
     }
 )
+_IF_ANY = MappingProxyType({"LAST END IN THIS SLOT": "last_end"})
 _LISTENERS: Columns = MappingProxyType(
     {
         "SERVICE": lambda one: one["service"],
@@ -42,9 +48,13 @@ _LISTENERS: Columns = MappingProxyType(
 )
 
 
-def workers(children: Sequence[Values]) -> str:
-    """A line for each process."""
-    return table(_WORKERS, children)
+_UNKNOWN = MappingProxyType(dict.fromkeys(field.name for field in CHILDREN))
+
+
+def workers(children: Sequence[Values], missing: Sequence[Values] = ()) -> str:
+    """A line for each process, and for each slot that lacks one."""
+    rows = [*children, *({**_UNKNOWN, **slot, "phase": MISSING} for slot in missing)]
+    return table(needed(_WORKERS, _IF_ANY, rows), rows)
 
 
 def listeners(found: Sequence[Values]) -> str:

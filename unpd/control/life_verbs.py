@@ -103,8 +103,11 @@ ROWS = (
         help="show the state of the daemon",
         description=(
             "Show the state of the daemon: its configuration, its last reload, why it is degraded,"
-            " its services, listeners and processes. The peak of a service is that of the last"
-            " minute, the maximum of a queue that since the start."
+            " its zombies, denied networks and lost log lines, its services, listeners and"
+            " processes. The peak of a service is that of the last minute, its maximum that of the"
+            " last ten, and the maximum of a queue that since the start. A service that has refused"
+            " clients shows the most frequent reason, and a process how the last one in its place"
+            " ended; the JSON has every reason."
             " With --history also the figures of all services together, now and at most in the"
             " last ten minutes, and the last events: what the charts of the status page show."
             " The exit code is 3 if no daemon runs."
@@ -140,7 +143,7 @@ ROWS = (
         description=(
             "List the processes of the daemon, but the main process: workers, dispatchers,"
             " launchers and the exporter, with state, generation, age, connections, processor time,"
-            " memory and last sign of life."
+            " memory, last sign of life, and how the last process in the same place ended."
             " They are looked at once a second; of more than 64, each in its turn."
         ),
         answered=Answered.AT_ONCE,

@@ -10,7 +10,6 @@ from dataclasses import replace
 
 from unpd.control.answer_fields import SCHEMA, AnswerField
 from unpd.control.history_fields import (
-    ACTIVE_MAX,
     EVENTS,
     HISTORY,
     QUEUED,
@@ -40,9 +39,7 @@ _LISTENERS = (
 _SERVICES = (
     *_rows(_SERVICES_OF_STATUS, "name", "halted"),
     AnswerField("reachable", "boolean", "Whether clients reach a listener of it."),
-    *_rows(_SERVICES_OF_STATUS, "active", "peak"),
-    ACTIVE_MAX,
-    *_rows(_SERVICES_OF_STATUS, "limit"),
+    *_rows(_SERVICES_OF_STATUS, "active", "peak", "active_max_10min", "limit"),
     replace(QUEUED, absent=_NO_QUEUE),
     replace(QUEUED_MAX, absent=_NO_QUEUE),
     AnswerField("queued_limit", "integer", "The limits of its accept queues together.", _NO_QUEUE),
@@ -55,11 +52,7 @@ _SERVICES = (
         "sent_bytes",
         "sent_bytes_per_s",
         "refused",
-    ),
-    AnswerField(
         "refused_by_reason",
-        "object",
-        "How many of them by reason, as in unpd_refused_total; one that is 0 is left out.",
     ),
     REFUSED_PER_S,
     *_rows(
@@ -70,11 +63,6 @@ _SERVICES = (
         "datagrams_sent",
     ),
     AnswerField("listeners", "list", "Its listeners.", fields=_LISTENERS),
-)
-_LAST_END = (
-    AnswerField("ended", "text", "How it ended."),
-    AnswerField("pid", "integer", "Its process."),
-    AnswerField("at", "text", "When it was reaped, in UTC."),
 )
 _MISSING = "the slot has no child"
 
@@ -90,13 +78,10 @@ def _children() -> Iterator[AnswerField]:
                     " reaped, and its sessions live on."
                 )
                 yield replace(field, meaning=meaning)
-            case "kind" | "pool" | "index" | "service":
+            case "kind" | "pool" | "index" | "service" | "last_end":
                 yield field
             case _:
                 yield replace(field, absent=f"{field.absent}; or {_MISSING}".removeprefix("; or "))
-    yield AnswerField(
-        "last_end", "object", "How the last child of this slot ended.", "none has", _LAST_END
-    )
 
 
 _SERVING = (
@@ -112,7 +97,7 @@ PAGE = (
     AnswerField(
         "answering", "boolean", "Whether the last sign of life of the main process is young."
     ),
-    AnswerField("heartbeat_age_s", "number", "The age of that sign.", "none came yet"),
+    *_rows(STATUS, "heartbeat_age_s"),
     AnswerField("not_ready", "text", "Why the daemon is not ready; empty if it is."),
     AnswerField("faults", "integer", "How many faults stand now."),
     replace(next(_rows(STATUS, "degraded")), meaning="The first of these faults."),
@@ -122,9 +107,8 @@ PAGE = (
         meaning="The first changes of the running daemon that are not saved: a restart ends them.",
     ),
     AnswerField("live_changes_left_out", "integer", "How many more there are."),
-    AnswerField("zombies", "integer", "Children that are dead and not reaped.", "/proc hides them"),
-    AnswerField("denials", "integer", "Networks and addresses that are denied now."),
-    AnswerField("log_lines_dropped", "integer", "Log lines that were lost."),
+    replace(next(_rows(STATUS, "zombies")), absent="/proc hides them"),
+    *_rows(STATUS, "denials", "log_lines_dropped"),
     AnswerField("totals", "object", "The figures of all services together.", fields=TOTALS),
     AnswerField("services", "list", "The services.", fields=_SERVICES),
     AnswerField(

@@ -4,8 +4,9 @@ have.
 """
 
 from unpd.control.answer_fields import SCHEMA, AnswerField
-from unpd.control.history_fields import EVENTS, HISTORY, TOTALS
+from unpd.control.history_fields import ACTIVE_MAX, EVENTS, HISTORY, TOTALS
 from unpd.names import (
+    MAX_SEARCHED,
     ChildKind,
     ChildPhase,
     Fault,
@@ -97,6 +98,7 @@ _SERVICES = (
         "integer",
         "How many were open at most in the last minute; they are counted once a second.",
     ),
+    ACTIVE_MAX,
     AnswerField("limit", "integer", "How many may be open: max_connections.", "there is no limit"),
     AnswerField(
         "accepted_per_s",
@@ -114,6 +116,11 @@ _SERVICES = (
     AnswerField("sent_bytes_per_s", "number", "The same in a second.", "as for accepted_per_s"),
     AnswerField("refused", "integer", "How many connections and datagrams it has refused."),
     AnswerField(
+        "refused_by_reason",
+        "object",
+        "How many of them by reason, as in unpd_refused_total; one that is 0 is left out.",
+    ),
+    AnswerField(
         "would_refuse",
         "integer",
         "How many it has let in, because the reason to refuse them is only observed.",
@@ -124,6 +131,11 @@ _SERVICES = (
     ),
     AnswerField("datagrams_sent", "integer", "How many of them were answered."),
     AnswerField("listeners", "list", "Its listeners.", fields=LISTENERS),
+)
+_LAST_END = (
+    AnswerField("ended", "text", "How it ended."),
+    AnswerField("pid", "integer", "Its process."),
+    AnswerField("at", "text", "When it was reaped, in UTC, such as 2026-11-22T21:23:10Z."),
 )
 CHILDREN = (
     AnswerField("kind", "text", f"{' or '.join(ChildKind)}."),
@@ -176,7 +188,11 @@ CHILDREN = (
         "How long ago its last sign of life was, in seconds.",
         "it has given none yet",
     ),
+    AnswerField(
+        "last_end", "object", "How the last child of this slot ended.", "none has", _LAST_END
+    ),
 )
+_SLOT = ("kind", "pool", "index", "service", "last_end")
 _NOT_ASKED = "the history was not asked for"
 STATUS = (
     AnswerField("schema", "integer", f"The number of this list of fields: {SCHEMA}."),
@@ -202,6 +218,12 @@ STATUS = (
         "boolean",
         "Whether every service has a ready worker and a listener that clients reach, and the"
         " daemon was not asked to stop.",
+    ),
+    AnswerField(
+        "heartbeat_age_s",
+        "number",
+        "How long ago the last sign of life of the main process was, in seconds.",
+        "none came yet",
     ),
     AnswerField("degraded", "list", "The faults that stand now.", fields=_DEGRADED),
     AnswerField("generation", "integer", "The generation that serves; it goes up at each reload."),
@@ -233,9 +255,23 @@ STATUS = (
         "The changes of the running daemon that are not saved: a restart ends them.",
         fields=_LIVE_CHANGES,
     ),
+    AnswerField(
+        "zombies",
+        "integer",
+        "Children that are dead and not reaped.",
+        f"/proc hides them, or more than {MAX_SEARCHED:,} processes would have to be looked at",
+    ),
+    AnswerField("denials", "integer", "Networks and addresses that are denied now."),
+    AnswerField("log_lines_dropped", "integer", "Log lines that were lost."),
     AnswerField("services", "list", "The services.", fields=_SERVICES),
     AnswerField(
         "children", "list", "The processes that the main process started.", fields=CHILDREN
+    ),
+    AnswerField(
+        "missing",
+        "list",
+        "The slots that want a child and have none; empty while the daemon stops.",
+        fields=tuple(field for field in CHILDREN if field.name in _SLOT),
     ),
     AnswerField("totals", "object", "The figures of all services together.", _NOT_ASKED, TOTALS),
     AnswerField("history", "object", "The last ten minutes.", _NOT_ASKED, HISTORY),

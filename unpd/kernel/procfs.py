@@ -63,17 +63,18 @@ def usage(pid: int) -> Usage | None:
     return Usage(ticks / os.sysconf("SC_CLK_TCK"), int(fields[21]) * resource.getpagesize())
 
 
-def zombie_children(pid: int) -> int | None:
-    """How many children of the single-threaded process ``pid`` are in state Z now.
+def possible_children(pid: int) -> list[int] | None:
+    """The pids among which the children of the single-threaded process ``pid`` are:
+    those that the kernel lists, or else all that we can see.
 
     None if we cannot see them: ``pid`` has ended, or is hidden and of another user.
     """
     if _stat(pid) is None:
-        return zombies_among(all_processes(), pid) if _is_of_our_user(pid) else None
+        return all_processes() if _is_of_our_user(pid) else None
     try:
-        return zombies_among(_children(pid), pid)
+        return _children(pid)
     except OSError:
-        return zombies_among(all_processes(), pid)
+        return all_processes()
 
 
 def zombies_among(pids: Iterable[int], parent: int) -> int:

@@ -25,7 +25,7 @@ LOSING = (Fault.LOG_LOSING, "log")
 LOST_FILE = (Fault.LOG_FILE_LOST, "log")
 
 
-def _dropped(runtime: Runtime) -> int:
+def lines_lost(runtime: Runtime) -> int:
     """How many lines master and children have lost."""
     return runtime.log.sink.dropped + lines_dropped(runtime.board, range(runtime.board.rows_given))
 
@@ -35,7 +35,7 @@ class LogWatch:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._seen = _dropped(runtime)
+        self._seen = lines_lost(runtime)
         self._lost = self._logged = 0
         self._quiet_at = self._try_at = 0.0
         self._moved_at: float | None = None
@@ -67,7 +67,7 @@ class LogWatch:
 
     def _count_losses(self) -> bool:
         """Count what was lost since the last look; whether there was any."""
-        dropped = _dropped(self._runtime)
+        dropped = lines_lost(self._runtime)
         grown, self._seen = dropped - self._seen, dropped
         self._lost += max(0, grown)
         return grown > 0
@@ -75,9 +75,9 @@ class LogWatch:
     def _log_losses(self) -> None:
         """Log how many lines were lost since the last line about it."""
         if self._lost > self._logged:
-            before = _dropped(self._runtime)
+            before = lines_lost(self._runtime)
             self._runtime.log.event("log.lines_lost", lines=self._lost - self._logged)
-            if _dropped(self._runtime) <= before:
+            if lines_lost(self._runtime) <= before:
                 self._logged = self._lost
 
     def finish(self) -> None:

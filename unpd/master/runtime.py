@@ -41,6 +41,7 @@ from unpd.master.reload_log import ReloadLog
 from unpd.master.reload_report import ReloadReport
 from unpd.master.sensor_lines import SensorLines
 from unpd.master.usages import Usages
+from unpd.master.zombies import Zombies
 from unpd.metrics.page.files import PageFiles
 from unpd.names import Fault
 from unpd.worker.selection import Kick
@@ -222,10 +223,9 @@ class Runtime:
     (:mod:`unpd.kernel.procnet`). ``queue_peaks``: the longest accept queue at a sample
     since the start, by the key of the listener. ``usages``: what the children use.
     ``recent_events``: the last ones that the log got. ``sensor_lines``: the lines about
-    sensors. ``counts``: what the services do and have done; ``history``: the samples of
-    that, ``page_feed`` the rest that the status page needs of the master, and
-    ``page_files`` its
-    files.
+    sensors. ``counts``: what the services do and have done; ``zombies``: how many there
+    are; ``history``: the samples of the counts, ``page_feed`` the rest that the status
+    page needs of the master, and ``page_files`` its files.
     """
 
     deployment: Deployment
@@ -270,6 +270,7 @@ class Runtime:
     page_files: PageFiles = field(default_factory=PageFiles.read)
     history: HistoryWriter = field(init=False)
     counts: Counts = field(init=False)
+    zombies: Zombies = field(init=False)
     deny_list: DenyList = field(init=False)
     live: LiveChanges = field(init=False)
     sensor_lines: SensorLines = field(init=False)
@@ -282,6 +283,7 @@ class Runtime:
         self.live = LiveChanges(self.board)
         self.history = make_history()
         self.counts = Counts(self.board)
+        self.zombies = Zombies(self.board, self.master_pid)
         self.deny_list = DenyList(self.board, self.log, self.faults)
         self.sensor_lines = SensorLines(self.log)
         self.lanes = Lanes(

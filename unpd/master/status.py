@@ -17,10 +17,10 @@ from unpd import __version__
 from unpd.board import layout
 from unpd.board.active import accepted_in_row
 from unpd.board.history import Series, Window
-from unpd.board.layout import Row
+from unpd.board.layout import Master, Row
 from unpd.board.memory import sane
 from unpd.control.answer_fields import SCHEMA
-from unpd.core.model import Child, State
+from unpd.core.model import Child, Slot, State
 from unpd.core.policy import policy_of
 from unpd.core.readiness import is_ready, throttled, unready_pools, unready_slots
 from unpd.kernel import datagrams, tcp_info
@@ -29,6 +29,7 @@ from unpd.logs import moment
 from unpd.loop import now
 from unpd.master.counts import Counts
 from unpd.master.listening.listener import OpenListener
+from unpd.master.log_watch import lines_lost
 from unpd.master.retired import moment_of, retired
 from unpd.master.runtime import ChildProcess, Runtime
 from unpd.metrics.page import lately
@@ -153,6 +154,7 @@ def status(runtime: Runtime, state: State, *, history: bool) -> dict[str, Any]:
         "ready": (
             state.phase not in UNREADY_PHASES and is_ready(state) and not unreachable(runtime)
         ),
+        "heartbeat_age_s": child_beat_age_s(runtime.board.words[Master.BEAT_NS], 1, at),
         "degraded": [
             {"reason": str(found.fault), "text": found.text}
             for found in degradations(runtime, state)
@@ -165,8 +167,12 @@ def status(runtime: Runtime, state: State, *, history: bool) -> dict[str, Any]:
         ),
         "retired": retired(runtime, state),
         "live_changes": live_changes(runtime, state),
+        "zombies": runtime.zombies.count(),
+        "denials": len(runtime.deny_list),
+        "log_lines_dropped": sane(lines_lost(runtime)),
         "services": _services(runtime),
         "children": children(runtime, state),
+        "missing": _missing(runtime, state),
         **(_lately(runtime) if history else dict.fromkeys(("totals", "history", "events"))),
     }
 
@@ -241,14 +247,33 @@ def _live_change(
     }
 
 
+def _missing(runtime: Runtime, state: State) -> list[dict[str, Any]]:
+    """The slots without a child; none are missed at a stop."""
+    if state.phase is MasterPhase.STOPPING:
+        return []
+    held = {child.slot for child in state.children.values()}
+    lacking = (slot for _, slot in state.wanted.slots() if slot not in held)
+    return [{**_place(slot), "last_end": _last_end(runtime, slot)} for slot in lacking]
+
+
+def _place(slot: Slot) -> dict[str, Any]:
+    return {
+        "kind": str(slot.kind),
+        "pool": slot.pool,
+        "index": slot.index,
+        "service": slot.service or None,
+    }
+
+
+def _last_end(runtime: Runtime, slot: Slot) -> dict[str, Any] | None:
+    return lately.last_end(runtime.page_feed.ends.get((str(slot.kind), str(slot))))
+
+
 def _child(runtime: Runtime, child: Child, at: float) -> dict[str, Any]:
     process = runtime.processes.get(child.birth)
     serves = policy_of(child).serves
     return {
-        "kind": str(child.slot.kind),
-        "pool": child.slot.pool,
-        "index": child.slot.index,
-        "service": child.slot.service or None,
+        **_place(child.slot),
         "phase": str(child.phase),
         "generation": child.generation,
         "birth": child.birth,
@@ -258,6 +283,7 @@ def _child(runtime: Runtime, child: Child, at: float) -> dict[str, Any]:
         "accepted": _accepted(runtime, process) if serves else None,
         **_used(runtime, child),
         "heartbeat_age_s": beat_age_s(runtime, child, at),
+        "last_end": _last_end(runtime, child.slot),
     }
 
 
@@ -324,7 +350,7 @@ def _queue(queue: tuple[int, int] | None, longest: int) -> dict[str, int] | None
 
 def _peak(runtime: Runtime, service: str) -> int:
     column = runtime.columns.services.column(service)
-    return sane(runtime.board.words[layout.Master.CONNECTION_PEAKS + column])
+    return sane(runtime.board.words[Master.CONNECTION_PEAKS + column])
 
 
 def _rates(series: Series) -> dict[str, float | None]:
@@ -354,11 +380,15 @@ def _service(
         "accepted": totals["accepted"],
         "active": active,
         "peak": max(active, _peak(runtime, name)),
+        "active_max_10min": max(active, window.highest(column, "open")),
         "limit": runtime.deployment.config.services[name].max_connections or None,
         "received_bytes": totals["received"],
         "sent_bytes": totals["sent"],
         **_rates(window.recent(column)),
         "refused": totals["refused"],
+        "refused_by_reason": lately.refused_by_reason(
+            (reason, sums[column]) for reason, sums in counts.totals.refused.items()
+        ),
         "would_refuse": totals["would_refuse"],
         "datagrams_received": totals["datagrams"],
         "datagrams_sent": totals["datagrams_sent"],

@@ -5,6 +5,7 @@ It trusts nothing that a child can write: a cell that no honest counter reaches 
 as 0, and an entry with an index outside its table is left out.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from unpd.board import layout
 from unpd.board.active import active_of, copied, sane_cells
 from unpd.board.layout import Board, Master, Row, Service, Target
 from unpd.board.memory import Entry, Scoreboard
-from unpd.kernel.procfs import zombie_children
+from unpd.kernel.procfs import possible_children, zombies_among
 from unpd.loop import now
 from unpd.metrics.labels import Labels, Server, TargetLabels
 from unpd.names import FORKING_KINDS, UNREADY_PHASES, ChildKind, ChildPhase, MasterPhase
@@ -141,7 +142,7 @@ class Reading:
             master=master,
             worker_lag=_worker_lag(board, rows),
             log_lines_dropped=master[Master.LOG_DROPPED] + lines_dropped(board, rows),
-            zombies=_zombies(board, labels.master_pid),
+            zombies=zombies(board, labels.master_pid),
             beat_age_s=_beat_age_s(board),
             sources_tracked=sources_tracked,
             readers_refused=_sum_of(board, rows, Row.READERS_REFUSED),
@@ -203,11 +204,16 @@ def _living(board: Scoreboard) -> list[Entry]:
     return [entry for entry in board.entries() if not entry.reaped]
 
 
-def _zombies(board: Scoreboard, master_pid: int) -> int | None:
-    """The zombies of the master and of its dispatchers; None where /proc hides them."""
+def zombies(board: Scoreboard, master_pid: int, most: float = math.inf) -> int | None:
+    """The zombies of the master and of its dispatchers. None where /proc hides them, or
+    where more than ``most`` processes would have to be looked at, each for about 10 us.
+    """
     parents = [entry.pid for entry in _living(board) if entry.kind in FORKING_KINDS]
-    counts = [zombie_children(pid) for pid in (master_pid, *parents)]
-    return None if counts[0] is None else sum(count or 0 for count in counts)
+    found = [(pid, possible_children(pid)) for pid in (master_pid, *parents)]
+    looked_at = sum(len(pids or ()) for _, pids in found)
+    if found[0][1] is None or looked_at > most:
+        return None
+    return sum(zombies_among(pids or (), pid) for pid, pids in found)
 
 
 def why_not_ready(board: Scoreboard, labels: Labels) -> str:

@@ -56,6 +56,10 @@ def test_the_totals_are_those_of_all_rows(scene: Scene) -> None:
         scene.born(row)
         scene.count(row, ACCEPTED=1, RECEIVED=10, DATAGRAM_BYTES_RECEIVED=5, REFUSED=2)
     assert [scene.read(name) for name in ("accepted", "received", "refused")] == [3, 45, 6]
+    scene.board.row(0)[layout.service_cells(1) + Service.REFUSED + 4] = 5
+    assert scene.read("refused") == 11
+    by_reason = {reason: echo for reason, (_, echo) in scene.totals.refused.items() if echo}
+    assert by_reason == {layout.REFUSAL_REASONS[0]: 6, layout.REFUSAL_REASONS[4]: 5}
     scene.board.leave(1)
     scene.count(1, ACCEPTED=1)  # the rest, which the master books after the reap
     scene.count(2, ACCEPTED=1)

@@ -21,12 +21,17 @@ HEALTHY: dict[str, Any] = {
     "degraded": [],
     "generation": 3,
     "uptime_s": 12.3,
+    "heartbeat_age_s": 0.4,
     "last_reload": None,
     "stop_ends_at": None,
     "retired": [],
     "live_changes": [],
+    "zombies": 0,
+    "denials": 1234,
+    "log_lines_dropped": 5,
     "services": [],
     "children": [],
+    "missing": [],
     **WITHOUT_HISTORY,
 }
 
@@ -42,14 +47,16 @@ def test_a_healthy_daemon() -> None:
         "unpd 1.2.3: ready, pid 7, generation 3, up 12 s",
         "configuration: /etc/unpd/unpd.toml",
         "metrics: tcp://127.0.0.1:9867",
+        "heartbeat 0.4 s ago, zombies 0, denied networks 1,234, log lines lost 5",
     ]
 
 
 def test_without_a_file_and_metrics() -> None:
     """Words stand for what there is not."""
-    assert lines(config=None, metrics=None)[1:] == [
+    assert lines(config=None, metrics=None, heartbeat_age_s=None, zombies=None)[1:] == [
         "configuration: the built-in default",
         "metrics: off",
+        "heartbeat -, zombies -, denied networks 1,234, log lines lost 5",
     ]
 
 
@@ -82,7 +89,7 @@ def test_a_fault_and_a_generation_with_retired_children() -> None:
             {"generation": 1, "children": 1, "connections": 0, "drain_ends_at": None},
             {"generation": 2, "children": 2, "connections": 1, "drain_ends_at": UNTIL},
         ],
-    )[3:] == [
+    )[4:] == [
         "degraded: worker default/0 keeps dying early",
         "retired from generation 1: 1 child, 0 connections",
         f"retired from generation 2: 2 children, 1 connection, until {UNTIL}",
@@ -91,7 +98,7 @@ def test_a_fault_and_a_generation_with_retired_children() -> None:
 
 def test_a_stop_has_an_end() -> None:
     """Then no connection is left."""
-    assert lines(phase="stopping", stop_ends_at=UNTIL)[3:] == [
+    assert lines(phase="stopping", stop_ends_at=UNTIL)[4:] == [
         f"the stop ends every connection at {UNTIL}"
     ]
 
@@ -113,7 +120,7 @@ def test_the_last_reload(reason: str, line: str) -> None:
     """When it ended, how, and the first reason."""
     result = "refused" if reason else "success"
     ended = {"result": result, "reason": reason, "ended_at": "2026-11-22T21:23:10Z"}
-    assert lines(last_reload={**ended, "generation": 3})[3:] == [line]
+    assert lines(last_reload={**ended, "generation": 3})[4:] == [line]
 
 
 @pytest.mark.parametrize(
@@ -139,7 +146,7 @@ def test_the_last_reload(reason: str, line: str) -> None:
 def test_live_changes(change: tuple[str | None, ...], line: str) -> None:
     """Each has a line, which says that it is not saved."""
     values = dict(zip(CHANGE, change, strict=True))
-    assert lines(live_changes=[values])[3:] == [f"live change, not saved: {line}"]
+    assert lines(live_changes=[values])[4:] == [f"live change, not saved: {line}"]
 
 
 SERVICE: dict[str, Any] = {
@@ -148,11 +155,13 @@ SERVICE: dict[str, Any] = {
     "accepted": 5,
     "active": 1,
     "peak": 4,
+    "active_max_10min": 9,
     "limit": 10,
     "accepted_per_s": 2.26,
     "received_bytes_per_s": 2560.0,
     "sent_bytes_per_s": 0.4,
     "refused": 0,
+    "refused_by_reason": {},
     "would_refuse": 0,
     "datagrams_received": 0,
     "datagrams_sent": 0,
@@ -175,12 +184,13 @@ CHILD = {
     "cpu_s": 1.5,
     "memory_bytes": 12_000_000,
     "heartbeat_age_s": 0.4,
+    "last_end": None,
 }
 
 
 def rows(**changes: Any) -> list[list[str]]:
     """Return the cells of the tables below the first lines."""
-    return [re.split("  +", line) for line in lines(**changes)[3:]]
+    return [re.split("  +", line) for line in lines(**changes)[4:]]
 
 
 def test_a_service_is_shown_with_its_limit() -> None:
@@ -192,10 +202,10 @@ def test_a_service_is_shown_with_its_limit() -> None:
     )
     assert rows(services=[SERVICE, {**SERVICE, **young}]) == [
         [""],
-        ["SERVICE", "ACTIVE", "PEAK 1 MIN", "LIMIT", "ACCEPTED"]
+        ["SERVICE", "ACTIVE", "PEAK 1 MIN", "MAX 10 MIN", "LIMIT", "ACCEPTED"]
         + ["ACCEPTED/S", "RECEIVED/S", "SENT/S", "REFUSED"],
-        ["echo", "1", "4", "10", "5", "2.3", "2.6 kB", "0 B", "0"],
-        ["echo", "1", "4", "-", "5", "-", "-", "-", "0"],
+        ["echo", "1", "4", "9", "10", "5", "2.3", "2.6 kB", "0 B", "0"],
+        ["echo", "1", "4", "9", "-", "5", "-", "-", "-", "0"],
     ]
 
 
@@ -203,17 +213,18 @@ def test_a_service_is_shown_with_its_limit() -> None:
     ("changes", "headers"),
     [
         ({}, []),
+        ({"refused_by_reason": {"deny": 3}}, ["REASON"]),
         ({"would_refuse": 3}, ["WOULD REFUSE"]),
         ({"halted": "paused"}, ["HALTED"]),
         ({"datagrams_received": 7}, ["DATAGRAMS", "ANSWERED", "DATAGRAMS/S"]),
     ],
 )
 def test_columns_that_would_be_empty_are_left_out(
-    changes: dict[str, int], headers: list[str]
+    changes: dict[str, Any], headers: list[str]
 ) -> None:
     """One service is enough to have them."""
     found = rows(services=[SERVICE, {**SERVICE, **changes}])
-    assert found[1][9:] == headers
+    assert found[1][10:] == headers
 
 
 def test_listeners_and_children() -> None:
@@ -251,6 +262,24 @@ def test_listeners_and_children() -> None:
     ]
 
 
+def test_a_slot_without_a_child_is_missing() -> None:
+    """How its last child ended is known all the same."""
+    end = {"ended": "exit code 3", "pid": 17, "at": UNTIL}
+    slot = {"kind": "worker", "pool": "p", "index": 1, "service": None, "last_end": end}
+    found = rows(children=[CHILD], missing=[slot])
+    assert found[1][-1] == "LAST END IN THIS SLOT"
+    assert (found[2][3], found[2][-1]) == ("ready", "-")
+    assert found[3] == [
+        "worker",
+        "p/1",
+        "-",
+        "missing",
+        *["-"] * 8,
+        f"exit code 3, pid 17, {UNTIL}",
+    ]
+    assert rows(missing=[slot])[2] == found[3]
+
+
 def test_the_last_ten_minutes_come_last() -> None:
     """Where they were asked for: each quantity of the status page now and at most, and
     the last events. What was not measured has no figure, and no character is beyond
@@ -265,7 +294,7 @@ def test_the_last_ten_minutes_come_last() -> None:
     }
     text = as_text({**HEALTHY, **shown})
     assert text.isascii()
-    assert [re.split(" {2,}", line) for line in text.split("\n")[4:]] == [
+    assert [re.split(" {2,}", line) for line in text.split("\n")[5:]] == [
         ["LAST TEN MINUTES", "NOW", "MAX"],
         ["Open connections", "2", "41"],
         ["New per second, connections", "0", "0"],

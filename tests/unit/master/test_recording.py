@@ -1,14 +1,19 @@
 """The samples that the master records: sums over rows and services."""
 
 import os
+import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from tests.support.memory_sink import MemorySink
 from tests.support.runtimes import running
 from tests.support.waiting import until
+from unpd.access.denials import Denial
+from unpd.access.network import Network
 from unpd.board import layout
 from unpd.board.history import Series
 from unpd.board.layout import NS, Row, Service
@@ -17,11 +22,13 @@ from unpd.control.answer_fields import mismatch
 from unpd.control.status_fields import STATUS
 from unpd.core.model import State
 from unpd.logs import Log
+from unpd.loop import now
 from unpd.master.children.kinds import wanted_children
 from unpd.master.recording import record
 from unpd.master.runtime import Runtime
 from unpd.master.status import status
-from unpd.names import ChildKind, ChildPhase
+from unpd.metrics.reading import zombies
+from unpd.names import ChildKind, ChildPhase, MasterPhase
 
 CONFIG = """
 [metrics]
@@ -142,6 +149,7 @@ def test_the_status_has_the_same_figures(runtime: Runtime) -> None:
     totals = {"accepted": 5, "active": 3, "received_bytes": 30, "sent_bytes": 4, "refused": 2}
     assert {name: echo[name] for name in totals} == totals
     assert (echo["would_refuse"], echo["datagrams_sent"]) == (3, 1)
+    assert (echo["refused_by_reason"], daytime["refused_by_reason"]) == ({"paused": 2}, {})
     assert echo["accepted_per_s"] > 0
     assert echo["received_bytes_per_s"] == pytest.approx(30 / 4 * echo["accepted_per_s"], rel=0.1)
     assert (daytime["accepted"], daytime["accepted_per_s"]) == (0, 0.0)
@@ -154,3 +162,44 @@ def test_the_status_has_the_same_figures(runtime: Runtime) -> None:
     (gap, received), (_, sent) = history["received_bytes_per_s"], history["sent_bytes_per_s"]
     assert gap is None
     assert received == pytest.approx(30 / 4 * sent, rel=0.1)
+    put(runtime, 0, "echo", ENDED=5)
+    runtime.counts.take(runtime.columns.services)
+    (echo, _) = status(runtime, state, history=False)["services"]
+    assert (echo["active"], echo["active_max_10min"]) == (0, 3)
+
+
+def test_the_status_has_the_facts_of_the_page(runtime: Runtime) -> None:
+    """Before the first heartbeat there is no age. A zombie is one while nobody reaps
+    it; among too many processes the master looks for none.
+    """
+    state = State(wanted_children(runtime.deployment))
+    facts = ("heartbeat_age_s", "zombies", "denials", "log_lines_dropped")
+
+    def told() -> list[Any]:
+        found = status(runtime, state, history=False)
+        assert not mismatch(found, STATUS)
+        return [found[name] for name in facts]
+
+    assert told() == [None, 0, 0, 0]
+    end = {"kind": "worker", "slot": "default/0", "pid": 7, "ended": "exit code 1", "at": 60.0}
+    runtime.page_feed.ends["worker", "default/0"] = end
+    missing = status(runtime, state, history=False)["missing"]
+    place = {"kind": "worker", "pool": "default", "index": 0, "service": None}
+    shown = {"ended": "exit code 1", "pid": 7, "at": "1970-01-01T00:01:00Z"}
+    assert missing[0] == {**place, "last_end": shown}
+    assert {slot["last_end"] for slot in missing[1:]} == {None}
+    stopping = replace(state, phase=MasterPhase.STOPPING)
+    assert status(runtime, stopping, history=False)["missing"] == []
+    runtime.board.words[layout.Master.BEAT_NS] = int((now() - 40) * NS)
+    runtime.deny_list.deny(
+        Denial(network=Network.parse("192.0.2.0/24"), since=0.0, until=None, uid=0)
+    )
+    runtime.board.row(1)[Row.LOG_DROPPED] = 7
+    with subprocess.Popen(["true"]) as child:
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        until(lambda: told()[1] == 1, 30.0, "the zombie")
+        age_s, *others = told()
+        assert 40 <= age_s < 70
+        assert others == [1, 1, 7]
+        assert zombies(runtime.board, os.getpid(), most=0) is None
+    until(lambda: told()[1] == 0, 30.0, "the reap")

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from unpd.cli.tables import Values
+from unpd.names import MISSING
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +68,13 @@ class Answers:
         return self._pairs("services", "name")
 
     def children(self) -> list[Pair]:
-        """The children. Each start of one has a number of its own (birth)."""
-        return self._pairs("children", "birth")
+        """The children, each start of which has a number of its own (birth), and the
+        slots that lack one.
+        """
+        missing = (
+            Pair({**slot, "phase": MISSING}, None, 0.0) for slot in self.last.status["missing"]
+        )
+        return [*self._pairs("children", "birth"), *missing]
 
     def events(self) -> list[Pair]:
         """The last events, the newest first."""

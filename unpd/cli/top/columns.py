@@ -15,8 +15,8 @@ from unpd.cli.output import printable
 from unpd.cli.tables import Values
 from unpd.cli.top import figures
 from unpd.cli.top.answers import Answers, Pair, total
-from unpd.names import ChildPhase
-from unpd.wording import NOTHING, rate_text, size_text
+from unpd.names import MISSING, ChildPhase
+from unpd.wording import NOTHING, end_text, rate_text, reasons_text, size_text
 
 NEAR_LIMIT = 0.8
 """From which part of its limit on a queue, or the number of connections, is marked."""
@@ -47,7 +47,7 @@ class Cell:
 class Column:
     """One column. ``name``: what its head says. ``is_text``: it stands at the left, and
     its first order is that of the alphabet; numbers begin with the largest.
-    ``is_long``: the edge of the terminal may cut it off.
+    ``is_long``: the edge of the terminal may cut it off; then it is the last one.
     """
 
     name: str
@@ -161,6 +161,12 @@ def _would_refuse(pair: Pair) -> Cell:
     return Cell(count, figures.count(count), Mark.WARNING) if count else Cell(None, "")
 
 
+def _reason(pair: Pair) -> Cell:
+    """Why clients were refused, of several reasons the most frequent, if any was."""
+    reason = reasons_text(pair.now.get("refused_by_reason") or {})
+    return Cell(reason, reason) if reason else Cell(None, "")
+
+
 def _dropped(listener: Values) -> float | None:
     return Pair(listener, None, 0.0).number("drops")
 
@@ -178,6 +184,7 @@ _PHASE_MARKS: Mapping[str, Mark] = MappingProxyType(
         ChildPhase.STARTING.value: Mark.WARNING,
         ChildPhase.DRAINING.value: Mark.WARNING,
         ChildPhase.KILLED.value: Mark.BAD,
+        MISSING: Mark.BAD,
     }
 )
 
@@ -190,7 +197,17 @@ def _phase(pair: Pair) -> Cell:
 def _time(pair: Pair) -> Cell:
     """The time of an event, sorted with its year and shown without it."""
     time = str(pair.now.get("time"))
-    return Cell(time, time[5:].replace("T", " ").removesuffix("Z"))
+    return Cell(time, _without_year(time))
+
+
+def _last_end(pair: Pair) -> Cell:
+    """How the last child of the slot ended, sorted by the time, if one has."""
+    end = pair.now.get("last_end")
+    return Cell(end["at"], end_text(end, _without_year(end["at"]))) if end else Cell(None, "")
+
+
+def _without_year(moment_text: str) -> str:
+    return moment_text[5:].replace("T", " ").removesuffix("Z")
 
 
 _LEVEL_MARKS: Mapping[str, Mark] = MappingProxyType({"warning": Mark.WARNING, "error": Mark.BAD})
@@ -206,6 +223,7 @@ SERVICES: tuple[Column, ...] = (
     Column("HALTED", "how an operator keeps new clients out", _halt, is_text=True),
     Column("OPEN", "connections that are open", _open),
     Column("PEAK", "most that were open within a minute", _number("peak")),
+    Column("MAX", "most that were open within ten minutes", _number("active_max_10min")),
     Column("LIMIT", "how many may be open", _number("limit")),
     Column("NEW/s", "connections accepted in a second", _rate("accepted")),
     Column("QUEUE", "the fullest accept queue, and its limit", _queue),
@@ -213,6 +231,7 @@ SERVICES: tuple[Column, ...] = (
     Column("REFUSED", "connections and datagrams refused so far", _number("refused")),
     Column("REF/s", "refused in a second", _rate("refused", mark=Mark.WARNING)),
     Column("WOULD REF", "let in so far, as the reason is only observed", _would_refuse),
+    Column("REASON", "why most were refused", _reason, is_text=True, is_long=True),
     Column("IN/s", "bytes received in a second", _rate("received_bytes", size_text)),
     Column("OUT/s", "bytes sent in a second", _rate("sent_bytes", size_text)),
     Column("DGRAM/s", "datagrams received in a second", _rate("datagrams_received")),
@@ -223,12 +242,19 @@ CHILDREN: tuple[Column, ...] = (
     Column("KIND", "what it does", _text("kind"), is_text=True),
     Column("SLOT", "its pool and place there, or its service", _slot, is_text=True),
     Column("PID", "its process", _pid),
-    Column("STATE", "starting, ready, draining or killed", _phase, is_text=True),
+    Column("STATE", "starting, ready, draining, killed or missing", _phase, is_text=True),
     Column("AGE", "how long it has lived", _number("age_s", figures.span)),
     Column("CONN", "its open connections", _number("connections")),
     # Samples of once a second: a rate between two answers would jump.
     Column("CPU", "how much of one processor it takes", _number("cpu_percent", figures.percent)),
     Column("MEM", "its memory in RAM, in bytes", _number("memory_bytes", size_text)),
+    Column(
+        "LAST END",
+        "how and when (UTC) the last child of its slot ended",
+        _last_end,
+        is_text=True,
+        is_long=True,
+    ),
     Column("GEN", "its generation", _number("generation")),
     Column("BIRTH", "the serial number of its start", _number("birth")),
     Column("BEAT", "how old its last sign of life is", _number("heartbeat_age_s", figures.span)),
@@ -248,6 +274,12 @@ COLUMNS: Mapping[str, tuple[Column, ...]] = MappingProxyType(
 """The columns of each table, by its name."""
 
 
+_KEYS: Mapping[str, str] = MappingProxyType(
+    {"services": "name", "children": "birth", "events": "number"}
+)
+"""The field that tells the rows of a table from each other."""
+
+
 def make_tables(answers: Answers, orders: Mapping[str, Order], wanted: str) -> tuple[Table, ...]:
     """All tables. ``wanted``: the text of the filter, "" for every row."""
     pairs = {
@@ -255,15 +287,17 @@ def make_tables(answers: Answers, orders: Mapping[str, Order], wanted: str) -> t
         "children": answers.children(),
         "events": answers.events(),
     }
-    keys = {"services": "name", "children": "birth", "events": "number"}
     made = []
     for name, columns in COLUMNS.items():
-        rows = [
-            Row((name, pair.now.get(keys[name], "")), _cells(columns, pair), pair.now)
-            for pair in pairs[name]
-        ]
+        rows = [Row(_key(name, pair), _cells(columns, pair), pair.now) for pair in pairs[name]]
         made.append(_arranged(name, rows, orders.get(name, Order()), wanted))
     return tuple(made)
+
+
+def _key(table: str, pair: Pair) -> Key:
+    """Which row it is. A slot without a child has no number, but a kind and a place."""
+    found = pair.now.get(_KEYS[table])
+    return table, f"{pair.now.get('kind')} {_slot(pair).text}" if found is None else found
 
 
 def _cells(columns: tuple[Column, ...], pair: Pair) -> tuple[Cell, ...]:
@@ -323,9 +357,11 @@ def fitting(table: Table, width: int, gap: int = 2) -> Table:
     """The table without its last columns, as far as it is wider than that."""
     keep, used = 0, 0
     for index, wide in enumerate(table.widths):
-        column = table.columns[index]
-        used += gap * (index > 0) + (len(column.name) if column.is_long else wide)
+        column, least = table.columns[index], used + gap * (index > 0)
+        used = least + wide
         if used > width and index > 1:
+            is_cut = column.is_long and least + len(column.name) <= width
+            keep = index + is_cut
             break
         keep = index + 1
     return replace(

@@ -1,5 +1,5 @@
-"""The lines at the top of ``unpd top``: what the daemon does, its faults, and sums over
-its services.
+"""The lines at the top of ``unpd top``: what the daemon does, its faults, sums over its
+services, and what else the status page says at its top.
 
 Called by the screen and by the plain text; calls :mod:`unpd.cli.top.answers`, and
 :mod:`unpd.cli.status_text` for what both say. Pure. Raises nothing.
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from unpd.cli.output import printable
-from unpd.cli.status_text import live_change_line, retired_line
+from unpd.cli.status_text import facts_line, live_change_line, retired_line
 from unpd.cli.tables import Values
 from unpd.cli.top import figures
 from unpd.cli.top.answers import Answers, total
@@ -34,7 +34,7 @@ class Line:
 def lines(answers: Answers) -> list[Line]:
     """The header."""
     status = answers.last.status
-    every = [*_daemon(status), *_faults(status), _sums(answers)]
+    every = [*_daemon(status), *_faults(status), _sums(answers), Line(facts_line(status))]
     return [Line(printable(line.text), line.mark) for line in every]
 
 

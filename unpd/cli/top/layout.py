@@ -31,7 +31,7 @@ GAP = "  "
 MEANING_AT = 36
 """The column at which the meaning of a field begins."""
 HINTS = "? help  q leave  s sort  r reverse  / filter  p pause  c charts  enter details"
-ROOM_FOR_TABLES = 8
+ROOM_FOR_TABLES = 7
 """The charts leave so many lines for the tables, or are not shown."""
 _FIELDS = {each.name: {row.name: row for row in each.fields} for each in STATUS if each.fields}
 """What the fields of a row mean, by the name of its table."""

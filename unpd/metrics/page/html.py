@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from html import escape
 from typing import Any
 
-from unpd.metrics.page import charts, tables
+from unpd.metrics.page import charts, tables, wording
 from unpd.metrics.page.snapshot import SILENT_S
-from unpd.metrics.page.wording import ago, count, span, time_of_day
+from unpd.metrics.page.wording import count, span, time_of_day
 from unpd.names import UNREADY_PHASES, MasterPhase
 from unpd.wording import counted, live_change_text, retired_text
 
@@ -78,10 +78,7 @@ def _header(values: Values) -> str:
         ("pid", str(values["pid"])),
         ("generation", count(values["generation"])),
         ("up", span(values["uptime_s"])),
-        ("heartbeat", ago(values["heartbeat_age_s"])),
-        ("zombies", count(values["zombies"])),
-        ("denied networks", count(values["denials"])),
-        ("log lines lost", count(values["log_lines_dropped"])),
+        *wording.facts(values),
         ("configuration", values["config"] or "built-in default"),
     )
     items = "".join(f"<div><dt>{name}</dt><dd>{escape(text)}</dd></div>" for name, text in facts)

@@ -1,19 +1,23 @@
-"""What the status page and the answer to ``status`` both say of the last ten minutes,
-as JSON values: the figures of all services together, their history, and the last
-events. The fields are those of :mod:`unpd.control.history_fields`, which tests compare.
+"""What the status page and the answer to ``status`` both say of the past, as JSON
+values: the figures of all services together, their last ten minutes, the refusals of a
+service by reason, how the last child of a slot ended, and the last events. The fields
+are those of :mod:`unpd.control.history_fields` and ``status_fields``, which tests
+compare.
 
 Called by :mod:`unpd.metrics.page.snapshot` and :mod:`unpd.master.status`. Pure; raises
 nothing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 from unpd.board import layout
 from unpd.board.history import Series
+from unpd.board.memory import sane
 from unpd.logs import moment
 from unpd.metrics.page import wording
+from unpd.names import RefusalReason
 
 _RATES: Mapping[str, str] = MappingProxyType(
     {
@@ -63,6 +67,20 @@ def history(series: Series, boot_ns: int) -> dict[str, Any]:
         "rtt_s": [_rounded(each, 6) for each in series.means_s("rtt")],
         "lag_s": [_rounded(each, 6) for each in series.means_s("lag")],
     }
+
+
+def refused_by_reason(counts: Iterable[tuple[RefusalReason, int]]) -> dict[str, int]:
+    """The refusals of a service, without the reasons for which nobody was refused."""
+    return {str(reason): sane(number) for reason, number in counts if number}
+
+
+def last_end(end: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """How the last child of a slot ended, from the record of the master; None if there
+    is none.
+    """
+    if end is None:
+        return None
+    return {"ended": end["ended"], "pid": end["pid"], "at": moment(end["at"])}
 
 
 def events(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -27,14 +27,12 @@ from unpd.metrics.labels import Labels, ListenerLabels
 from unpd.metrics.page import lately
 from unpd.metrics.page.news import News
 from unpd.metrics.reading import Reading, ServiceCounts, child_beat_age_s, why_not_ready
-from unpd.names import ANSWER_SCHEMA, MAX_CHILDREN, ChildKind, MasterPhase
+from unpd.names import ANSWER_SCHEMA, MAX_CHILDREN, MISSING, ChildKind, MasterPhase
 
 SILENT_S = 5.0
 """A master whose last heartbeat is older than this is shown as silent: it beats once a
 second.
 """
-MISSING = "missing"
-"""The phase of a slot that wants a child and has none."""
 SESSIONS_ONLY = "sessions_only"
 """The phase of a child that was reaped and whose sessions live on."""
 _OF_LIVING = (
@@ -168,11 +166,9 @@ def _service(
         "queued_limit": sane(sum(limits)) if limits else None,
         "accepted": sane(counts.accepted),
         "refused": sane(sum(counts.refused)),
-        "refused_by_reason": {
-            str(reason): sane(number)
-            for reason, number in zip(layout.REFUSAL_REASONS, counts.refused, strict=True)
-            if number
-        },
+        "refused_by_reason": lately.refused_by_reason(
+            zip(layout.REFUSAL_REASONS, counts.refused, strict=True)
+        ),
         "would_refuse": sane(sum(counts.would_refuse)),
         "received_bytes": sane(counts.received_bytes + datagrams.received_bytes),
         "sent_bytes": sane(counts.sent_bytes + datagrams.sent_bytes),
@@ -227,7 +223,7 @@ def _children(sources: Sources, at: Moment) -> Iterator[dict[str, Any]]:
         end = sources.news.ends.get((str(kind), service or f"{pool}/{index}"))
         child = {"kind": str(kind), "pool": pool, "index": sane(index), "service": service}
         life = _life(sources.board, found, opened, at)
-        yield child | life | {"last_end": end and _end(end)}
+        yield child | life | {"last_end": lately.last_end(end)}
 
 
 def _order(row: tuple[ChildKind, str, int, Entry | None]) -> tuple[int, str, int, int]:
@@ -301,7 +297,3 @@ def _services_of_places(labels: Labels) -> dict[tuple[ChildKind, str, int], str]
         for server in servers
         if server.index is not None
     }
-
-
-def _end(end: Mapping[str, Any]) -> dict[str, Any]:
-    return {"ended": end["ended"], "pid": end["pid"], "at": moment(end["at"])}

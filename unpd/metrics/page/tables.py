@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from unpd.metrics.page.snapshot import MISSING, SESSIONS_ONLY
+from unpd.metrics.page.snapshot import SESSIONS_ONLY
 from unpd.metrics.page.wording import (
     ago,
     child_name,
@@ -21,8 +21,8 @@ from unpd.metrics.page.wording import (
     span,
     time_of_day,
 )
-from unpd.names import ChildPhase
-from unpd.wording import NOTHING, rate_text, size_text
+from unpd.names import MISSING, ChildPhase
+from unpd.wording import NOTHING, end_text, rate_text, reasons_text, size_text
 
 Values = Mapping[str, Any]
 EVENTS_SHOWN = 20
@@ -114,8 +114,7 @@ def _service(service: Values, *, observes: bool) -> str:
 
 def _refused(service: Values) -> str:
     """How many clients were refused, and why; of several reasons the most frequent."""
-    reasons = service["refused_by_reason"]
-    line = ("mostly " if len(reasons) > 1 else "") + max(reasons, key=reasons.get, default="")
+    line = reasons_text(service["refused_by_reason"])
     return _cells(count(service["refused"])) + _small([line] if line else [])
 
 
@@ -179,7 +178,7 @@ def _child(child: Values, now_text: str) -> str:
     words = phase.replace("_", " ")
     state = words if phase in _CALM else f'<strong class="ill">{escape(words)}</strong>'
     end, beat = child["last_end"], child["heartbeat_age_s"]
-    ended = f"{end['ended']}, pid {end['pid']}, {time_of_day(end['at'], now_text)}" if end else ""
+    ended = end_text(end, time_of_day(end["at"], now_text)) if end else NOTHING
     key = f"{child['kind']} {place}" if phase == MISSING else child["birth"]
     return _row(
         key,
@@ -193,7 +192,7 @@ def _child(child: Values, now_text: str) -> str:
             percent(child["cpu_percent"]),
             size_text(child["memory_bytes"]),
             ago(beat),
-            ended or NOTHING,
+            ended,
         ),
     )
 

@@ -1,7 +1,8 @@
 """The words of the status page: counts, times and events as people read them. Sizes and
 rates are those of :mod:`unpd.wording`.
 
-Called by the other modules of the page. Pure; raises nothing.
+Called by the other modules of the page, and by unpd.cli.status_text. Pure; raises
+nothing.
 """
 
 from collections.abc import Mapping
@@ -108,6 +109,18 @@ def percent(number: float | None) -> str:
 def ago(age_s: float | None) -> str:
     """How long ago something was."""
     return NOTHING if age_s is None else f"{span(age_s)} ago"
+
+
+def facts(status: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """What else there is to know of the daemon, each with its name. ``status``: that of
+    ``unpd status``, or the snapshot of the page.
+    """
+    return (
+        ("heartbeat", ago(status["heartbeat_age_s"])),
+        ("zombies", count(status["zombies"])),
+        ("denied networks", count(status["denials"])),
+        ("log lines lost", count(status["log_lines_dropped"])),
+    )
 
 
 def time_of_day(moment_text: str, now_text: str) -> str:

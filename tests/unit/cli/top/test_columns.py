@@ -80,6 +80,45 @@ def test_what_is_only_observed_stands_beside_the_refusals() -> None:
     assert mark is Mark.WARNING
 
 
+def test_why_clients_are_refused_stands_beside_the_refusals() -> None:
+    """The most frequent reason, where anybody was refused."""
+    assert "REASON" not in names(services(status(services=[ECHO])))
+    several = {**ECHO, "refused_by_reason": {"deny": 2, "max_connections": 7}}
+    single = {**TIME, "refused_by_reason": {"paused": 1}}
+    table = services(status(services=[several, single, service("discard")]))
+    assert column(table, "REASON") == ["mostly max_connections", "paused", ""]
+    assert names(table)[names(table).index("REASON") - 1] == "REF/s"
+
+
+def test_the_maximum_stands_before_the_limit() -> None:
+    """That of the last minute, that of ten minutes, and the limit."""
+    row = {**ECHO, "peak": 4, "active_max_10min": 41, "limit": 50}
+    table = services(status(services=[row]))
+    at = names(table).index("PEAK")
+    assert names(table)[at : at + 3] == ["PEAK", "MAX", "LIMIT"]
+    assert column(table, "MAX") == ["41"]
+
+
+def test_the_last_end_of_a_slot_is_shown() -> None:
+    """Only while there is any."""
+    assert "LAST END" not in names(children(child(1)))
+    end = {"ended": "exit code 3", "pid": 17, "at": "2026-11-22T21:23:10Z"}
+    table = children(child(1, last_end=end), child(2))
+    assert column(table, "LAST END") == ["exit code 3, pid 17, 11-22 21:23:10", ""]
+
+
+def test_a_slot_without_a_child_has_a_row() -> None:
+    """With nothing but how its last child ended. It has a place for the cursor."""
+    end = {"ended": "exit code 3", "pid": 17, "at": "2026-11-22T21:23:10Z"}
+    slot = {"kind": "worker", "pool": "default", "index": 2, "service": None, "last_end": end}
+    table = make_tables(answered(status(children=[child(1)], missing=[slot])), {}, "")[1]
+    assert column(table, "SLOT") == ["default/1", "default/2"]
+    assert column(table, "STATE") == ["ready", "missing"]
+    assert column(table, "AGE") == ["1m01s", "-"]
+    assert column(table, "LAST END") == ["", "exit code 3, pid 17, 11-22 21:23:10"]
+    assert [row.key for row in table.rows] == [("children", 1), ("children", "worker default/2")]
+
+
 def test_the_fullest_queue_is_shown() -> None:
     """A UNIX listener has none that is known."""
     queues = [None, {"length": 1, "limit": 100}, {"length": 90, "limit": 100}]
@@ -152,3 +191,18 @@ def test_a_narrow_terminal_has_fewer_columns(width: int) -> None:
     assert all(len(row.cells) == len(shown.columns) for row in shown.rows)
     if width == 200:
         assert shown == table
+
+
+def test_the_edge_may_cut_off_a_long_column() -> None:
+    """It is there if its name fits, and only the whole of it has others behind it."""
+    end = {"ended": "exit code 3", "pid": 17, "at": "2026-11-22T21:23:10Z"}
+    table = children(child(1, last_end=end))
+    index = names(table).index("LAST END")
+    before = sum(table.widths[:index]) + 2 * index
+    for width, last in (
+        (before + len("LAST END") - 1, "AGE"),
+        (before + len("LAST END"), "LAST END"),
+        (before + table.widths[index], "LAST END"),
+        (before + table.widths[index] + 2 + len("GEN"), "GEN"),
+    ):
+        assert names(fitting(table, width))[-1] == last

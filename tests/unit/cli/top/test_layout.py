@@ -54,13 +54,16 @@ def texts(*keys: str, **how: Any) -> list[str]:
 
 
 def test_the_screen_begins_with_the_daemon() -> None:
-    """Then come sums, services, children, and at the bottom the keys."""
+    """Then come sums, the facts of the status page, services, children, and at the
+    bottom the keys.
+    """
     lines = texts()
     assert lines[0] == "unpd 1.2.3: ready, generation 3, up 12s, pid 7"
     assert lines[1].startswith("connections: 3 open, 10 accepted/s, 0 refused/s")
-    assert lines[3].startswith("SERVICE  OPEN")
-    assert lines[4].startswith("echo        3")
-    assert lines[6].startswith("KIND    SLOT")
+    assert lines[2] == "heartbeat 0.4 s ago, zombies 0, denied networks 0, log lines lost 0"
+    assert lines[4].startswith("SERVICE  OPEN")
+    assert lines[5].startswith("echo        3")
+    assert lines[7].startswith("KIND    SLOT")
     assert lines[-1].startswith("? help  q leave")
     assert len(lines) == SIZE.height
 
@@ -95,14 +98,14 @@ def test_the_charts_stand_above_the_tables() -> None:
     have the details, which need the room.
     """
     lines = texts(answers=CHARTED, size=Size(80, 23))
-    assert lines[2] == ""
-    assert lines[3].split() == ["LAST", "TEN", "MINUTES", "NOW", "MAX", "10", "min", "ago", "now"]
-    assert lines[4] == f"{'Open connections':<27}          5          5  {'▇' * 29}"
-    assert lines[12] == f"{'Loop lag of workers':<27}       0 us       0 us  {'▁' * 29}"
-    assert lines[13] == ""
-    assert lines[14].startswith("SERVICE")
+    assert lines[3] == ""
+    assert lines[4].split() == ["LAST", "TEN", "MINUTES", "NOW", "MAX", "10", "min", "ago", "now"]
+    assert lines[5] == f"{'Open connections':<27}          5          5  {'▇' * 29}"
+    assert lines[13] == f"{'Loop lag of workers':<27}       0 us       0 us  {'▁' * 29}"
+    assert lines[14] == ""
+    assert lines[15].startswith("SERVICE")
     low = texts(answers=CHARTED, size=Size(80, 22))
-    assert low[3].startswith("SERVICE")
+    assert low[4].startswith("SERVICE")
     for without in (low, texts("enter", answers=CHARTED), texts(answers=BUSY)):
         assert not any("LAST TEN MINUTES" in line for line in without)
 
@@ -110,7 +113,7 @@ def test_the_charts_stand_above_the_tables() -> None:
 def test_a_key_hides_the_charts() -> None:
     """And shows them again."""
     shown = texts(answers=CHARTED)
-    assert texts("c", answers=CHARTED)[3].startswith("SERVICE")
+    assert texts("c", answers=CHARTED)[4].startswith("SERVICE")
     assert texts("c", "c", answers=CHARTED) == shown != texts("c", answers=CHARTED)
 
 
@@ -228,7 +231,7 @@ def test_the_help_names_keys_and_columns() -> None:
         assert any(line.startswith(f"  {row.shown}") for line in pages[0])
     for page_of, columns in zip(pages[1:], COLUMNS.values(), strict=True):
         for column in columns:
-            assert f"  {column.name:<11}{column.meaning}" in page_of
+            assert f"  {column.name:<10} {column.meaning}" in page_of
     assert pages[0][-1] == "?: more  any other key: back"
 
 
@@ -298,6 +301,22 @@ def test_retired_generations_are_named() -> None:
     assert "retired from generation 2: 2 children, 41 connections, until T" in texts(
         answers=answered(status(retired=[retired]))
     )
+
+
+def test_a_child_that_ended_is_named_where_80_columns_end() -> None:
+    """How it ended begins on a terminal of the usual width, which cuts off the rest. A
+    wider one has it all, and the columns after it.
+    """
+    end = {"ended": "killed by SIGKILL", "pid": 4711, "at": "2026-11-22T21:23:10Z"}
+    working = {"connections": 0, "cpu_percent": 1.0, "memory_bytes": 30_400_000}
+    rows = [child(1, **working, last_end=end), child(2, **working)]
+    known = answered(status(children=rows))
+    usual = texts(answers=known, size=Size(80, 24))
+    assert usual[6].split()[-3:] == ["MEM", "LAST", "END"]
+    assert "30.4 MB  killed by SIGKILL, p" in usual[7]
+    wide = texts(answers=known, size=Size(120, 24))
+    assert "30.4 MB  killed by SIGKILL, pid 4711, 11-22 21:23:10    1      1" in wide[7]
+    assert wide[6].split()[-3:] == ["END", "GEN", "BIRTH"]
 
 
 def test_plain_text_has_every_row() -> None:
