@@ -235,6 +235,30 @@ def test_each_other_process_takes_one_too_many_at_most(turns: list[bool], proces
         assert now[0] == admitted
 
 
+@pytest.mark.parametrize(
+    "terms",
+    [
+        AccessTerms(max_per_source=10),
+        AccessTerms(accept_rate_per_source=Rate.parse("10/s")),
+        AccessTerms(max_per_source=10, accept_rate_per_source=Rate.parse("99/s")),
+    ],
+)
+def test_clients_of_one_moment_count_for_all_processes(terms: AccessTerms) -> None:
+    """Two processes that have counted nobody yet have clients of one source at once,
+    and decide about them in turn: they let in no more than one process would.
+    """
+    with contextlib.ExitStack() as stack:
+        memory = create_sources(Shape(buckets=64, entries=4))
+        stack.callback(memory.close)
+        counts = SourceCounts(memory, lambda: 2)
+        shown = Shown(memory, counts, DeniedWriter().denied, HaltedWriter().halted, ())
+        both = [Admission(terms, COLUMN, Gate(shown, SourceLane(memory, row))) for row in range(2)]
+        for admission in both:
+            admission.look(1.0)
+        decisions = [each.admit(-1, sockaddr("192.0.2.1"))[0] for _ in range(16) for each in both]
+        assert sum(decision is ADMITTED for decision in decisions) == 10
+
+
 def test_a_rate_counts_what_was_let_in(scene: Scene) -> None:
     """What was refused does not count, so the rate heals in a flood."""
     terms = AccessTerms(accept_rate_per_source=Rate.parse("2/s"))

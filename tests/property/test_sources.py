@@ -88,10 +88,9 @@ class Children(RuleBasedStateMachine):
             are_open, counted = self.counts.source(key)
             present, before, share = admitted(counted, window)
             lately = present + before * share
-            lanes = self.counts.lanes_beside(0)
             for limit, burst in itertools.product((are_open, are_open + 1), (lately, lately + 1)):
                 fewer = are_open < limit and lately < burst
-                assert self.counts.has_fewer(lanes, key, limit, burst, window) is fewer
+                assert self.counts.has_fewer(key, limit, burst, window) is fewer
 
     @rule(row=rows, column=columns, prefix=prefixes)
     def a_client_connects(self, row: int, column: int, prefix: bytes) -> None:
@@ -334,9 +333,7 @@ class Attacked:
         numbers += self.counts.service_rate(0, window_of(now, WINDOW_S))[:2]
         assert all(0 <= number < 4 * layout.SANE_COUNT for number in numbers)
         assert 0 < share <= 1
-        assert not self.counts.has_fewer(
-            self.counts.lanes_beside(0), key, 0, 0, window_of(now, WINDOW_S)
-        )
+        assert not self.counts.has_fewer(key, 0, 0, window_of(now, WINDOW_S))
         assert 0 <= self.counts.tracked(now) <= 2 * 4 * 8
 
 

@@ -1,7 +1,7 @@
 """The networks that are denied now, in memory that the master shares with its children.
 
-The master writes them (:class:`DeniedWriter`), and workers and dispatchers look at each
-accept (:class:`Denied`). :class:`unpd.board.layout.Denied` names the words.
+The master writes them (:class:`DeniedWriter`), and workers and dispatchers look when
+clients have come (:class:`Denied`). :class:`unpd.board.layout.Denied` names the words.
 
 No lock: there are two halves, and the last bit of the version says which one holds. The
 master fills the other one, then raises the version. A reader notes the version, looks

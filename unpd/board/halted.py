@@ -2,9 +2,9 @@
 children.
 
 The master writes it (:class:`HaltedWriter`), and workers and dispatchers look before
-and after each accept (:class:`Halted`): so an order holds at once for all of them, and
-for those that are born later, and the master waits for none. Each service has one word,
-:class:`unpd.board.layout.Halted`; a store of it is whole. No child can write
+they accept and after that (:class:`Halted`): so an order holds at once for all of them,
+and for those that are born later, and the master waits for none. Each service has one
+word, :class:`unpd.board.layout.Halted`; a store of it is whole. No child can write
 (:mod:`unpd.board.sealed`), yet a reader takes a word that means nothing for no halt.
 
 Errors: OSError if the kernel refuses the memory.

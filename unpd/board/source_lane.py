@@ -37,7 +37,7 @@ class SourceLane:
     def __init__(self, sources: Sources, row: int) -> None:
         shape = sources.shape
         self._sources = sources
-        self.row = row
+        self._row = row
         self._lane = sources.lanes[row]
         self._sums = sources.sums[row :: layout.MAX_ROWS]
         copy = mmap.mmap(-1, shape.lane_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -195,7 +195,7 @@ class SourceLane:
         other method may have been called. At no moment is a count of a source lower
         than the number of its connections here, unless it was before.
         """
-        stored = self._sources.stored(self.row)
+        stored = self._sources.stored(self._row)
         lane, sums = self._lane, self._sums
         self._lane, self._sums = self._own, self._own_sums  # show nothing half done
         for which in range(_SUM_COUNT, len(sums)):

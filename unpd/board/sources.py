@@ -274,43 +274,36 @@ class SourceCounts:
                     total += count
         return total, windows
 
-    def lanes_beside(self, row: int) -> list[memoryview]:
-        """The lane of ``row``, and the others that have an entry of a source."""
-        lanes = enumerate(self._all_lanes())
-        return [lane for number, (used, lane) in lanes if used or number == row]
-
-    def has_fewer(
-        self, lanes: Iterable[memoryview], key: int, limit: int, burst: float, window: Window
-    ) -> bool:
+    def has_fewer(self, key: int, limit: int, burst: float, window: Window) -> bool:
         """Whether the source ``key`` has fewer than ``limit`` connections open, and
         fewer than ``burst`` were admitted lately. False also where a word is odd: then
         :meth:`source` and :func:`admitted` have to tell. It is what they say of nearly
-        every client, in one pass and without a record of it. ``lanes``: those beside
-        that of the caller, who looked after the client came.
+        every client, in one pass and without a record of it.
         """
         start = (key & self._mask) * self._bucket_words
         first, stop = start + _FIRST, start + self._bucket_words
         end, window_ns, now_ns = window
         are_open = present = earlier = 0
-        for lane in lanes:
-            # In the order of source(), for its reasons.
-            are_open += lane[start + _OVERFLOW]
-            entry = first
-            if lane[first] != key:
-                found = lane[first:stop:_ENTRY].tolist()
-                if key not in found:
-                    continue
-                entry = first + found.index(key) * _ENTRY
-            are_open += lane[entry + _OPEN]
-            count, before = lane[entry + _COUNT], lane[entry + _BEFORE]
-            its_end = lane[entry + _EXPIRES_NS]
-            if its_end == end:
-                present += count
-                earlier += before
-            elif its_end == end - window_ns:
-                earlier += count
-            elif its_end > end:
-                return False
+        for used, lane in self._all_lanes():
+            if used:
+                # In the order of source(), for its reasons.
+                are_open += lane[start + _OVERFLOW]
+                entry = first
+                if lane[first] != key:
+                    found = lane[first:stop:_ENTRY].tolist()
+                    if key not in found:
+                        continue
+                    entry = first + found.index(key) * _ENTRY
+                are_open += lane[entry + _OPEN]
+                count, before = lane[entry + _COUNT], lane[entry + _BEFORE]
+                its_end = lane[entry + _EXPIRES_NS]
+                if its_end == end:
+                    present += count
+                    earlier += before
+                elif its_end == end - window_ns:
+                    earlier += count
+                elif its_end > end:
+                    return False
         share = (end - window_ns - now_ns) / window_ns
         return are_open < limit and present + earlier * share < burst
 

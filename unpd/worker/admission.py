@@ -221,16 +221,13 @@ class Admission:
         return self._clients.holds_back(self._counts)
 
     def look(self, now: float) -> None:
-        """Look at what holds for all who have come until ``now``: the windows of rates,
-        whether an operator has halted the service, whether anybody is denied, and which
-        processes count sources.
+        """Look at what holds for all who come ``now``: the windows of rates, whether an
+        operator has halted the service, and whether anybody is denied.
         """
         halt = self._halted.of(self._column)
         self._refusal_of_halt = _HALTS.get(halt) if halt else None
         self._nobody_denied = self._denied.is_empty
         self._counts.turn_to(now)
-        if self._limits_sources:
-            self._counts.look_beside(self._lane.row)
 
     @property
     def lets_all_in(self) -> bool:

@@ -228,9 +228,7 @@ def test_a_number_that_no_honest_count_reaches_is_none(scene: Scene, number: int
         == scene.counts.service_rate(ECHO, window_of(21.0, WINDOW_S))[:2]
         == (1, 0)
     )
-    assert not scene.counts.has_fewer(
-        scene.counts.lanes_beside(0), scene.key("a"), 100, 100, window_of(21.0, WINDOW_S)
-    )
+    assert not scene.counts.has_fewer(scene.key("a"), 100, 100, window_of(21.0, WINDOW_S))
 
 
 def test_a_new_connection_repairs_the_bucket_of_its_source(narrow: Scene) -> None:
@@ -303,12 +301,8 @@ def test_a_writer_may_be_a_turn_ahead_of_the_reader(scene: Scene) -> None:
     scene.admit("a", 29.9)
     scene.admit("a", 30.0)
     assert scene.rate("a", 29.95) == (2, 0)
-    assert not scene.counts.has_fewer(
-        scene.counts.lanes_beside(0), scene.key("a"), 1, 3, window_of(29.95, WINDOW_S)
-    )
-    assert scene.counts.has_fewer(
-        scene.counts.lanes_beside(0), scene.key("a"), 1, 3, window_of(30.0, WINDOW_S)
-    )
+    assert not scene.counts.has_fewer(scene.key("a"), 1, 3, window_of(29.95, WINDOW_S))
+    assert scene.counts.has_fewer(scene.key("a"), 1, 3, window_of(30.0, WINDOW_S))
 
 
 def test_windows_of_another_length_do_not_count(scene: Scene) -> None:
