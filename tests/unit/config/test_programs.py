@@ -80,8 +80,21 @@ BAD = [
     ("group = 0", "group", 'must be the name of a group, such as "nogroup"'),
     ('groups = "mail"', "groups", 'must be a list of names of groups, such as ["mail"]'),
     ('groups = [""]', "groups", 'must be a list of names of groups, such as ["mail"]'),
-    ("umask = 22", "umask", 'must be a string of octal digits, such as "0027"'),
-    ('umask = "0800"', "umask", 'must be a string of octal digits, such as "0027"'),
+    (
+        "umask = 22",
+        "umask",
+        'must be a string of three octal digits, or of 0 and three, such as "0027"',
+    ),
+    (
+        'umask = "22"',
+        "umask",
+        'must be a string of three octal digits, or of 0 and three, such as "0027"',
+    ),
+    (
+        'umask = "0800"',
+        "umask",
+        'must be a string of three octal digits, or of 0 and three, such as "0027"',
+    ),
     ("nice = 40", "nice", "must be a whole number from -40 to 39"),
     ("nice = 1.5", "nice", "must be a whole number from -40 to 39"),
     ('directory = "x"', "directory", 'must be an absolute path, such as "/var/lib/mysqlchk"'),

@@ -167,11 +167,17 @@ TEXTS = [
     ),
     (
         "[services.echo]\nsocket_mode=660",
-        ':2: services.echo.socket_mode: must be a string of octal digits, such as "0660"',
+        (
+            ":2: services.echo.socket_mode: must be a string of three octal digits, or of 0"
+            ' and three, such as "0660"'
+        ),
     ),
     (
         "[services.echo]\nsocket_mode='u=rw'",
-        ':2: services.echo.socket_mode: must be a string of octal digits, such as "0660"',
+        (
+            ":2: services.echo.socket_mode: must be a string of three octal digits, or of 0"
+            ' and three, such as "0660"'
+        ),
     ),
     ("[services.echo]\npool=['default']", ":2: services.echo.pool: must be the name of a pool"),
     (
