@@ -364,7 +364,9 @@ def _table_advice(key: str, value: Any, path: KeyPath) -> str:
     if key in INSTEAD and not isinstance(value, dict):
         return INSTEAD[key]
     if path == () and isinstance(value, dict):
-        if key in SERVICES or value.keys() & {"listen", "type"}:
+        # [metrics] is the only one of the other tables that has listen.
+        misspelt = "type" not in value and nearest(key, (METRICS,))
+        if key in SERVICES or (value.keys() & {"listen", "type"} and not misspelt):
             return f"a service is a table [services.{key_shown(key)}]"
         if value.keys() & Pool.model_fields.keys():
             return f"a pool is a table [pools.{key_shown(key)}]"

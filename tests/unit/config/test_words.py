@@ -98,6 +98,12 @@ TEXTS = [
     ("[service.echo]\n", ':1: service: unknown table; did you mean "services"?'),
     ("[echo]\nlisten=[]\n", ":1: echo: unknown table; a service is a table [services.echo]"),
     ("[lobby]\ntype='echo'\n", ":1: lobby: unknown table; a service is a table [services.lobby]"),
+    ("[metric]\nlisten=false\n", ':1: metric: unknown table; did you mean "metrics"?'),
+    ("[metrcs]\nlisten=false\n", ':1: metrcs: unknown table; did you mean "metrics"?'),
+    (
+        "[metric]\ntype='echo'\nlisten=[]\n",
+        ":1: metric: unknown table; a service is a table [services.metric]",
+    ),
     ("[pool.default]\nworkers=1\n", ':1: pool: unknown table; did you mean "pools"?'),
     ("[default]\nworkers=1\n", ":1: default: unknown table; a pool is a table [pools.default]"),
     (
