@@ -141,6 +141,13 @@ def test_a_bad_value_is_refused(refuse: Refuse, line: str, key: str, sentence: s
     assert refuse(text) == [f"unpd.toml:{number}: services.x.{key}: {sentence}"]
 
 
+def test_a_bad_value_hides_no_other(refuse: Refuse) -> None:
+    """All errors come at once: also what the host lacks, beside a faulty key."""
+    text = f'{HEAD}command = ["/tmp"]\numask = "27"\ndirectory = "/nope"\nkeep = "1"\n'
+    keys = [sentence.split(": ")[1] for sentence in refuse(text)]
+    assert keys == [f"services.x.{key}" for key in ("command", "umask", "directory", "keep")]
+
+
 def test_the_command_is_needed(refuse: Refuse) -> None:
     """A program has no default."""
     sentence = COMMAND.replace("must be", "is missing; it must be")
