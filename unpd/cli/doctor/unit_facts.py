@@ -26,7 +26,14 @@ PROPERTIES = (
     "User",
     "AmbientCapabilities",
     "MainPID",
+    "RuntimeDirectory",
+    "StateDirectory",
+    "LogsDirectory",
 )
+_MADE_IN = MappingProxyType(
+    {"RuntimeDirectory": "/run", "StateDirectory": "/var/lib", "LogsDirectory": "/var/log"}
+)
+"""Where systemd makes the directories of a property (systemd.exec(5))."""
 PATIENCE_S = 5.0
 NO_SYSTEMD = "this host was not booted with systemd"
 _VERSION = re.compile(r"systemd (\d+)")
@@ -136,6 +143,11 @@ def described(name: str, shown: Mapping[str, str], systemd: int = 0) -> Answer:
         user=shown.get("User", ""),
         ambient=frozenset(shown.get("AmbientCapabilities", "").split()),
         systemd=systemd,
+        directories=frozenset(
+            Path(parent, directory.partition(":")[0])
+            for key, parent in _MADE_IN.items()
+            for directory in shown.get(key, "").split()
+        ),
     )
     limits = ProcessLimits(
         source=name,

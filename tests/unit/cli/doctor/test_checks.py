@@ -271,6 +271,10 @@ def test_nothing_is_found_where_all_is_well(facts: MakeFacts) -> None:
             "mode 0664",
         ),
         ("writable", ECHO, {}, {"entries": (replace(FILE, uid=1),)}, FILE.path, "mode 0644"),
+        (
+            *("usable", ECHO, {}, {"refused_to_user": ("u",)}),
+            *("the user of the daemon", "refused with the rights of this user"),
+        ),
         ("usable", ECHO, {}, {"unusable": ("u",)}, "the user of the daemon", "cannot use"),
         ("secrets", SECRET, {}, {"entries": (FILE,)}, FILE.path, "mode 0644, environment of cat"),
         (

@@ -27,6 +27,9 @@ SHOWN = {
     "User": "unpd",
     "AmbientCapabilities": "cap_net_bind_service cap_setuid",
     "MainPID": "7",
+    "RuntimeDirectory": "unpd",
+    "StateDirectory": "unpd unpd/more:link",
+    "LogsDirectory": "",
 }
 
 
@@ -91,6 +94,8 @@ def test_a_unit_is_described_by_its_properties() -> None:
     assert unit is not None
     assert (unit.type, unit.kill_mode, unit.stop_s, reason) == ("notify", "mixed", 90.0, "")
     assert (unit.user, unit.systemd) == ("unpd", 257)
+    made = {"/run/unpd", "/var/lib/unpd", "/var/lib/unpd/more"}
+    assert set(map(str, unit.directories)) == made
     assert unit.ambient == {"cap_net_bind_service", "cap_setuid"}
     assert limits == ProcessLimits(source="unpd.service", open_files=524_288, processes=None)
     unit, _, _ = described("unpd.service", {**SHOWN, "NotifyAccess": "none"})
