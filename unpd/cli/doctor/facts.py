@@ -72,7 +72,7 @@ class Unit:
     """The unit of systemd. ``user``: User=, "" for root. ``stop_s``: TimeoutStopSec=,
     inf for none. ``ambient``: the names in AmbientCapabilities=. ``systemd``: the
     version of systemd, 0 if it is not known. ``directories``: those that systemd makes
-    before a start.
+    before a start. ``stored``: how many descriptors it keeps for the next one.
     """
 
     name: str
@@ -83,6 +83,7 @@ class Unit:
     ambient: frozenset[str] = frozenset()
     systemd: int = 0
     directories: frozenset[Path] = frozenset()
+    stored: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,6 +29,7 @@ PROPERTIES = (
     "RuntimeDirectory",
     "StateDirectory",
     "LogsDirectory",
+    "NFileDescriptorStore",
 )
 _MADE_IN = MappingProxyType(
     {"RuntimeDirectory": "/run", "StateDirectory": "/var/lib", "LogsDirectory": "/var/log"}
@@ -148,16 +149,17 @@ def described(name: str, shown: Mapping[str, str], systemd: int = 0) -> Answer:
             for key, parent in _MADE_IN.items()
             for directory in shown.get(key, "").split()
         ),
+        stored=_number(shown.get("NFileDescriptorStore", "")) or 0,
     )
     limits = ProcessLimits(
         source=name,
-        open_files=_limit(shown.get("LimitNOFILE", "")),
-        processes=_limit(shown.get("LimitNPROC", "")),
+        open_files=_number(shown.get("LimitNOFILE", "")),
+        processes=_number(shown.get("LimitNPROC", "")),
     )
     return found, limits, ""
 
 
-def _limit(text: str) -> int | None:
+def _number(text: str) -> int | None:
     return int(text) if text.isdecimal() else None
 
 

@@ -46,8 +46,10 @@ SHORT = replace(SOCKET, limit=128)
 SOCKET = replace(SOCKET, limit=4096)
 OTHER = {5: Holder(pid=9, title="netcat")}
 MASTER = {5: Holder(pid=7, title="unpd: master running, generation 1")}
+INIT = {5: Holder(pid=1, title="systemd")}
 UDP = replace(SOCKET, transport="udp", host="::1", limit=0, drops=4)
 UNIT = Unit(name="unpd.service", type="notify", kill_mode="mixed", stop_s=15.0)
+STORING = replace(UNIT, stored=6)
 FILE = Entry(
     key="--config",
     path="/etc/unpd/unpd.toml",
@@ -447,6 +449,9 @@ def test_what_is_right_is_no_finding(
         ("ports", ECHO, {}, {"sockets": (SOCKET,)}, True),
         ("ports", ECHO, {}, {"sockets": (SOCKET,), "holder": MASTER.get}, True),
         ("ports", ECHO, {}, {"sockets": (SOCKET,), "holder": OTHER.get}, False),
+        ("ports", ECHO, {}, {"sockets": (SOCKET,), "holder": INIT.get}, False),
+        ("ports", ECHO, {}, {"sockets": (SOCKET,), "holder": INIT.get, "unit": STORING}, True),
+        ("ports", ECHO, {}, {"sockets": (SOCKET,), "holder": OTHER.get, "unit": STORING}, False),
         (
             "ipv6",
             ECHO.replace("127.0.0.1", "[::]"),
