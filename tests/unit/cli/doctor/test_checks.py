@@ -81,8 +81,8 @@ def test_nothing_is_found_where_all_is_well(facts: MakeFacts) -> None:
 @pytest.mark.parametrize(
     ("check", "text", "sysctl", "changes", "subject", "found"),
     [
-        ("configuration", ECHO, {}, {"warnings": ("w",)}, "the configuration", "a warning"),
-        ("configuration", ECHO, {}, {"refusal": ("r",)}, "the configuration", "refused"),
+        ("configuration", ECHO, {}, {"warnings": ("f:1: w",)}, "f:1", "a warning"),
+        ("configuration", ECHO, {}, {"refusal": ("f:1: r",)}, "f:1", "refused"),
         (
             "ports",
             ECHO,
@@ -544,12 +544,12 @@ def test_a_refused_configuration_leaves_the_checks_of_the_host(facts: MakeFacts)
 
 def test_the_report_has_the_fields_of_the_table(facts: MakeFacts) -> None:
     """As values, and as text with the faults first."""
-    seen = facts(daemon=DAEMON, clock=Clock(False, 1.0), daemon_unknown="x", warnings=("w",))
+    seen = facts(daemon=DAEMON, clock=Clock(False, 1.0), daemon_unknown="x", warnings=("f:1: w",))
     report = examine(seen)
     assert mismatch(as_fields(report), FIELDS) == ""
     assert as_fields(report)["daemon"] == 7
     lines = as_text(report).split("\n")
-    assert lines[0] == "configuration: the configuration: w"
+    assert lines[0] == "configuration: f:1: w"
     assert lines[4].startswith("note, clock: the clock: nothing keeps")
     assert lines[-2:] == [
         "not checked, daemon: x",
