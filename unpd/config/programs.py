@@ -103,7 +103,7 @@ def _fault_of_program(program: str) -> str:
     if not stat.S_ISREG(mode):
         return "is no program: it is not a plain file"
     if not mode & 0o111:
-        return "is not executable: nobody may execute it (chmod +x)"
+        return "is not executable: no user may execute it (chmod +x)"
     return ""
 
 

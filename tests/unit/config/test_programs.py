@@ -73,7 +73,7 @@ BAD = [
     (
         'command = ["/etc/passwd"]',
         "command",
-        '"/etc/passwd" is not executable: nobody may execute it (chmod +x)',
+        '"/etc/passwd" is not executable: no user may execute it (chmod +x)',
     ),
     ('user = "a b"', "user", 'must be the name of a user, such as "nobody"'),
     ("user = 0", "user", 'must be the name of a user, such as "nobody"'),

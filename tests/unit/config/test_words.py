@@ -40,7 +40,10 @@ WORDS = {
     "nice": 'only services of type "exec", "python" have it',
     "server": 'a service of type "exec" has the key command',
     "command": 'only services of type "exec" have it',
-    "flags": 'the keys are keepalive and ipv6_only; for SENSOR, type = "sensor"',
+    "flags": (
+        'the keys are keepalive and ipv6_only; for SENSOR, type = "sensor"; NODELAY and REUSE are'
+        " always on, and the path in command stands for the name of NAMEINARGS"
+    ),
     "wait": 'only services of type "exec" have it',
     "socket_type": (
         "each address in listen says it: streams come to tcp:// and unix://, datagrams to udp://"
