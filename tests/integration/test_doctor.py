@@ -20,6 +20,7 @@ from tests.support.configs import compose
 from tests.support.faults import requires_root
 from tests.support.launch import Launch
 from tests.support.ports import free_port
+from tests.support.programs import executable
 from tests.support.threads import beside
 from unpd.cli.dispatch import run_command
 from unpd.cli.doctor import as_daemon, process_facts
@@ -201,11 +202,16 @@ def test_a_start_by_a_unit_is_tried_as_its_user(public: Path) -> None:
     refused, (sentence,) = as_daemon.starting(unit, config)
     assert refused == ()
     assert f"daemon.control: there is no directory {more}, and the user nobody" in sentence
-    exec_ = '[services.cat]\ntype = "exec"\nuser = "daemon"\ncommand = ["/bin/cat"]\n'
-    config.write_text(f'{daemon}{exec_}listen = ["tcp://127.0.0.1:{free_port()}"]\n')
+    program = f'{daemon}[services.cat]\ntype = "exec"\nlisten = ["tcp://127.0.0.1:0"]\n'
+    config.write_text(f'{program}user = "daemon"\ncommand = ["/bin/cat"]\n')
     (sentence,), unusable = as_daemon.starting(unit, config)
     assert "install the drop-in programs.conf" in sentence
     assert unusable == ()
+    (public / "closed").mkdir(mode=0o700)
+    hidden = Path(executable(public / "closed/program", "#!/bin/sh\n"))
+    config.write_text(f'{program}command = ["{hidden}"]\n')
+    (sentence,), _ = as_daemon.starting(unit, config)
+    assert sentence.endswith(f'the user nobody may not execute "{hidden}", or may not reach it')
     with pytest.raises(UnknownFactError, match="there is no user 'no-such'"):
         as_daemon.starting(replace(unit, user="no-such"), config)
 

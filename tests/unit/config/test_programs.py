@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.faults import requires_root
 from unpd.config.access import AccessKeys
 from unpd.config.host import Host
 from unpd.config.load import Loaded, loads
@@ -245,6 +246,25 @@ def test_tcpmux_offers_no_program(refuse: Refuse) -> None:
     assert line.endswith(
         '"x" is of type "exec", but a tcpmux offers only services that workers serve'
     )
+
+
+@requires_root
+def test_the_user_of_a_program_may_execute_it(host: Host, tmp_path: Path) -> None:
+    """Root warns if not, and if that user may not enter the directory, but only where
+    the checks may look the user up. A test of the doctor has the user's own check.
+    """
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    program = closed / "program"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    text = f'{HEAD}user = "nobody"\ncommand = ["{program}"]\ndirectory = "{closed}"\n'
+    warnings = loads(text, replace(host, check_accounts=True, drops_to="nobody")).warnings
+    assert [line.partition(": ")[2] for line in warnings] == [
+        f'services.x.{key}: the user nobody may not {verb} "{path}", or may not reach it'
+        for key, verb, path in (("command", "execute", program), ("directory", "enter", closed))
+    ]
+    assert loads(text, host).warnings == ()
 
 
 def test_unknown_accounts_are_refused(host: Host) -> None:
