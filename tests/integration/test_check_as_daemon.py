@@ -211,7 +211,8 @@ def test_a_root_elsewhere_is_not_followed(launch: Launch, tmp_path: Path) -> Non
     unpd = launch(ECHO, prefix=prefix)
     code, printed = check(unpd, "--as-daemon")
     assert code == ExitCode.FAILED
-    assert "it is root with another view of the file system" in printed
+    assert "it is root with another view of the file system: run the check inside" in printed
+    assert "with programs.conf, unpd check without --as-daemon" in printed
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ from tests.support.configs import compose
 from tests.support.faults import requires_root
 from tests.support.launch import Launch
 from tests.support.ports import free_port
+from tests.support.programs import executable
 from tests.support.threads import beside
 from unpd.cli.dispatch import run_command
-from unpd.cli.doctor import process_facts
+from unpd.cli.doctor import as_daemon, process_facts
 from unpd.cli.doctor.as_daemon import NO_ANSWER, told_by_child
-from unpd.cli.doctor.facts import UnknownFactError
+from unpd.cli.doctor.facts import Unit, UnknownFactError
 from unpd.cli.doctor.report import FIELDS
 from unpd.control.answer_fields import mismatch
 from unpd.control.protocol import encode_answer
@@ -177,6 +179,41 @@ def test_a_directory_that_is_closed_to_the_user_is_a_finding(public: Path) -> No
     report = run_doctor("--config", str(config), **NOBODY)
     (finding,) = [one for one in report["findings"] if one["check"] == "usable"]
     assert f"the user nobody may make nothing in {public}/closed" in finding["problem"]
+
+
+@requires_root
+def test_a_start_by_a_unit_is_tried_as_its_user(public: Path) -> None:
+    """What this user may not read or do is a finding for root too, but no directory
+    that systemd makes.
+    """
+    public.chmod(0o755)
+    config = public / "unpd.toml"
+    given, more = public / "given", public / "more"
+    unit = Unit(
+        name="x.service",
+        type="notify",
+        kill_mode="mixed",
+        stop_s=15.0,
+        user="nobody",
+        directories=frozenset({given}),
+    )
+    daemon = f'[daemon]\npid_file = "{given}/unpd.pid"\ncontrol = "{more}/unpd.sock"\n'
+    config.write_text(f"{daemon}{ECHO}")
+    refused, (sentence,) = as_daemon.starting(unit, config)
+    assert refused == ()
+    assert f"daemon.control: there is no directory {more}, and the user nobody" in sentence
+    program = f'{daemon}[services.cat]\ntype = "exec"\nlisten = ["tcp://127.0.0.1:0"]\n'
+    config.write_text(f'{program}user = "daemon"\ncommand = ["/bin/cat"]\n')
+    (sentence,), unusable = as_daemon.starting(unit, config)
+    assert "install the drop-in programs.conf" in sentence
+    assert unusable == ()
+    (public / "closed").mkdir(mode=0o700)
+    hidden = Path(executable(public / "closed/program", "#!/bin/sh\n"))
+    config.write_text(f'{program}command = ["{hidden}"]\n')
+    (sentence,), _ = as_daemon.starting(unit, config)
+    assert sentence.endswith(f'the user nobody may not execute "{hidden}", or may not reach it')
+    with pytest.raises(UnknownFactError, match="there is no user 'no-such'"):
+        as_daemon.starting(replace(unit, user="no-such"), config)
 
 
 def run_doctor(*args: str, **how: Any) -> dict[str, Any]:

@@ -51,7 +51,12 @@ while unacknowledged[0]:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("#!/no/such/interpreter\n", "No such file or directory"),
+        (
+            "#! /no/such/interpreter -x\n",
+            'No such file or directory: the interpreter "/no/such/interpreter" is missing',
+        ),
+        ("#!/bin/sh\r\n", 'No such file or directory: the interpreter "/bin/sh\\r" is missing'),
+        ("\x7fELF", "Exec format error"),
         ("neither a script nor a program\n", "Exec format error"),
     ],
 )
@@ -98,10 +103,11 @@ def test_a_program_that_its_user_may_not_execute(launch: Launch, public: Path) -
         + service("two", "/bin/cat", user="daemon", directory=str(closed))
     )
     unpd.expect_errors("program.not_started")
-    for name, step in (("one", "the program"), ("two", "directory")):
+    for name, step, path in (("one", "the program", program), ("two", "directory", str(closed))):
         assert clients.ask(unpd.address(name)) == b""
         event = unpd.wait_event("program.not_started", service=name)
         assert (event.fields["step"], event.fields["reason"]) == (step, "Permission denied")
+        assert (event.fields["path"], event.fields["user"]) == (path, "daemon")
 
 
 def test_limits_that_the_kernel_refuses(launch: Launch) -> None:

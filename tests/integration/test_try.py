@@ -98,12 +98,15 @@ def test_it_has_the_user_of_the_program(launch: Launch) -> None:
 
 
 def test_a_program_that_cannot_be_started(launch: Launch, public: Path) -> None:
-    """The command says which step failed, and why."""
-    unpd = launch(service("bad", executable(public / "bad", "#!/no/such/interpreter\n")))
+    """The command says which step failed, for which file and user, and why."""
+    path = executable(public / "bad", "#!/bin/sh\r\n")
+    unpd = launch(service("bad", path))
     done = tried(unpd, "bad")
     assert done.returncode == 1
+    user = "nobody" if os.getuid() == 0 else pwd.getpwuid(os.getuid()).pw_name
     assert done.stderr.decode() == (
-        "unpd: the program could not be started: the program: No such file or directory\n"
+        f'unpd: the program could not be started: the program "{path}", as the user {user}:'
+        ' No such file or directory: the interpreter "/bin/sh\\r" is missing\n'
     )
 
 

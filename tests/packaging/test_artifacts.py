@@ -260,10 +260,14 @@ def test_an_example_runs_where_it_is_installed(unpacked: dict[str, Path], kind: 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_manual_knows_where_the_drop_in_is(packages: dict[str, Path], kind: str) -> None:
-    """unpd(8) names, for each kind of package, the directory that has programs.conf."""
+    """unpd(8) and the README name, for each kind of package, the directory that has
+    programs.conf.
+    """
     page = (ROOT / "packaging/man/unpd.8").read_text()
     named = re.search(rf"^(?:The|the) {kind}(?: has it)? in\n\.Pa (\S+)", page, flags=re.MULTILINE)
     assert named
+    readme = (ROOT / "README.md").read_text()
+    assert re.search(rf"the {kind}(?: has it)? in\s`{named[1]}`", readme)
     assert f"{named[1]}/programs.conf" in {entry.path for entry in entries(kind, packages[kind])}
 
 

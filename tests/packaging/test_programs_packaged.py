@@ -215,6 +215,35 @@ def test_another_user_needs_the_drop_in(unpd: Installed) -> None:
     assert_names_the_drop_in("\n".join(unpd.messages()))
 
 
+def test_a_program_that_the_sandbox_hides_is_refused(unpd: Installed) -> None:
+    """A check as the daemon, a reload and the doctor find it; so does the doctor what
+    another user lacks before the first start, for which the unit's directories are no
+    finding.
+    """
+    assert unusable(unpd) == []
+    unpd.machine.put("/home/program", PROBE_TEXT, 0o755)
+    unpd.machine.put(SERVICES, second("/home/program", user="nobody"))
+    (problem,) = unusable(unpd)
+    assert "install the drop-in programs.conf" in problem
+    unpd.machine.path(SERVICES).unlink()
+    unpd.start()
+    unpd.machine.put(SERVICES, second("/home/program"))
+    hidden = 'the user unpd may not execute "/home/program", or may not reach it; ProtectHome= of'
+    checked = unpd.machine.run("unpd", "check", "--as-daemon", check=False)
+    assert checked.returncode == 78
+    assert hidden in checked.stderr
+    assert unpd.systemctl("reload", "unpd", check=False).returncode != 0
+    (problem,) = unusable(unpd)
+    assert hidden in problem
+
+
+def unusable(unpd: Installed) -> list[str]:
+    """What the doctor of root finds that the daemon's user cannot use."""
+    report = json.loads(unpd.machine.run("unpd", "doctor", "--json", check=False).stdout)
+    assert "usable" not in {one["check"] for one in report["not_checked"]}
+    return [one["problem"] for one in report["findings"] if one["check"] == "usable"]
+
+
 def assert_names_the_drop_in(text: str) -> None:
     """Assert that the text refuses the user of the probe."""
     assert re.search(r"services\.probe\.user: .* install the drop-in programs\.conf ", text), text

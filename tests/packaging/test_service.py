@@ -99,6 +99,19 @@ def test_a_refused_configuration_is_not_tried_again(unpd: Installed) -> None:
     assert unpd.show("NRestarts") == "0"
 
 
+def test_the_doctor_knows_the_listeners_that_systemd_keeps(unpd: Installed) -> None:
+    """While the unit waits to start again, those in its store are a note."""
+    unpd.drop_in("[Service]\nRestartSec=60\n")
+    unpd.start()
+    unpd.kill_main()
+    until(lambda: unpd.show("SubState") == "auto-restart", 10.0, "systemd to notice")
+    printed = unpd.machine.run("unpd", "doctor", "--json", check=False).stdout
+    found = [one for one in json.loads(printed)["findings"] if one["check"] == "ports"]
+    assert all(one["note"] for one in found)
+    kept = {one["subject"] for one in found if "for the next start of unpd" in one["problem"]}
+    assert kept == {"services.daytime.listen", "services.echo.listen", "metrics.listen"}
+
+
 def test_stop_in_time_with_clients(unpd: Installed) -> None:
     """`systemctl stop` ends within grace_s, with clients that neither leave nor read,
     and systemd kills no process.

@@ -70,4 +70,4 @@ def _run(launch: Launch) -> dict[str, Any]:
         processes.signal_group(pid, signal.SIGTERM)
         raise
     end = ProcessEnd(processes.decode_wait_status(status), 0, 0)
-    return end_told(end, entry, time.monotonic() - began_at)
+    return end_told(end, entry, launch, time.monotonic() - began_at)

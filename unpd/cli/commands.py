@@ -101,13 +101,14 @@ def check(args: argparse.Namespace) -> int:
     return ExitCode.DONE if shown else ExitCode.FAILED
 
 
-def refuse_unusable(loaded: Loaded) -> None:
+def refuse_unusable(loaded: Loaded, given: frozenset[Path] = frozenset()) -> None:
     """ConfigError if this process could not use a place that the configuration needs.
-    PrivilegeError if it may not have the identity that this asks for.
+    PrivilegeError if it may not have the identity that this asks for. ``given``:
+    directories that the service manager makes before a start.
     """
     identity = boot.identity_for(loaded)
     owner = (identity.uid, identity.gid) if identity else None
-    if problems := places.unusable(loaded.config, loaded.source, owner):
+    if problems := places.unusable(loaded.config, loaded.source, owner, given):
         raise ConfigError(problems)
 
 

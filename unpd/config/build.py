@@ -13,6 +13,7 @@ Called by unpd.config.load, between merge and checks. Calls the schema and the m
 the service types. Raises nothing: every fault goes to the findings.
 """
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -290,8 +291,9 @@ def _bounded(service: ServiceConfig) -> ServiceConfig:
 
 
 def _options(path: KeyPath, row: ServiceType | None, table: Table, load: _Load) -> Options:
-    """The options in a service's table that only its type has; a placeholder if they
-    are faulty, or if the type itself is unknown.
+    """The options in a service's table that only its type has. A faulty key becomes a
+    finding and gets its default; a placeholder if it has none, or if the type itself is
+    unknown or of another package.
     """
     if row is None:
         return Options()
@@ -304,6 +306,11 @@ def _options(path: KeyPath, row: ServiceType | None, table: Table, load: _Load) 
         check_service(row, options)
     except ValidationError as failure:
         findings.refuse(path, row.options, failure)
+        if SERVICES.get(row.name) is row:
+            faulty = {detail["loc"][:1] for detail in failure.errors(include_url=False)}
+            sound = {key: value for key, value in given.items() if (key,) not in faulty}
+            with contextlib.suppress(ValidationError):
+                return options_of(row, sound, load.files)
     except UnusableTypeError as error:
         findings.error((*path, "type"), str(error))
     else:
@@ -364,7 +371,9 @@ def _table_advice(key: str, value: Any, path: KeyPath) -> str:
     if key in INSTEAD and not isinstance(value, dict):
         return INSTEAD[key]
     if path == () and isinstance(value, dict):
-        if key in SERVICES or value.keys() & {"listen", "type"}:
+        # [metrics] is the only one of the other tables that has listen.
+        misspelt = "type" not in value and nearest(key, (METRICS,))
+        if key in SERVICES or (value.keys() & {"listen", "type"} and not misspelt):
             return f"a service is a table [services.{key_shown(key)}]"
         if value.keys() & Pool.model_fields.keys():
             return f"a pool is a table [pools.{key_shown(key)}]"

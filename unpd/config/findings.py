@@ -62,6 +62,7 @@ class Findings:
         self.errors: list[Finding] = []
         self.warnings: list[Finding] = []
         self._inherited: set[KeyPath] = set()
+        self._refused: set[KeyPath] = set()
         self._of_defaults: dict[tuple[KeyPath, str], Finding] = {}
         self._advised = 0
         self._known: dict[Callable[[], Iterable[str]], tuple[str, ...]] = {}
@@ -94,6 +95,8 @@ class Findings:
         self._add(self.warnings, path, message)
 
     def _add(self, found: list[Finding], path: KeyPath, message: str) -> None:
+        if any(path[:length] in self._refused for length in range(len(path) + 1)):
+            return  # a default stands in for the value, and says nothing about it
         if not self.is_inherited(path):
             found.append(Finding(path, message))
             return
@@ -106,10 +109,12 @@ class Findings:
     def refuse(self, path: KeyPath, model: type[BaseModel], failure: ValidationError) -> None:
         """Add what pydantic found in the table at ``path``: one error for each value,
         although pydantic reports several for the members of a union, and one for each
-        item that a validator of ours refuses.
+        item that a validator of ours refuses. Later findings about the same keys are
+        left out.
         """
         details: list[ErrorDetails] = []
-        for detail in failure.errors(include_url=False):
+        every = failure.errors(include_url=False)
+        for detail in every:
             error = detail.get("ctx", {}).get("error")
             if not isinstance(error, ItemErrors):
                 details.append(detail)
@@ -124,6 +129,7 @@ class Findings:
             # pydantic also calls a list too short if it refused the items.
             if key_path not in lists_with_bad_items:
                 self.error((*path, *key_path), sentence)
+        self._refused |= {(*path, *detail["loc"][:1]) for detail in every if detail["loc"]}
 
     def _sentence(self, model: type[BaseModel], detail: ErrorDetails) -> str:
         """The sentence of our validator, else one made of the field's description, else

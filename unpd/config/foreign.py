@@ -61,7 +61,13 @@ XINETD: tuple[tuple[str, str], ...] = (
         ),
     ),
     ("passenv", 'the key is pass_environment of a service of type "exec", such as ["LANG"]'),
-    ("flags", 'the keys are keepalive and ipv6_only; for SENSOR, type = "sensor"'),
+    (
+        "flags",
+        (
+            'the keys are keepalive and ipv6_only; for SENSOR, type = "sensor"; NODELAY and REUSE'
+            " are always on, and the path in command stands for the name of NAMEINARGS"
+        ),
+    ),
     ("id", "the name of the service is that of its table: [services.NAME]"),
     ("include includedir", _INCLUDE),
     ("instances", LIMIT),

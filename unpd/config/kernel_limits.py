@@ -80,7 +80,8 @@ def _check_descriptors(config: Config, listeners: int, host: Host, findings: Fin
         most = config.pools[short.pool].max_connections_per_worker
         findings.warning(
             ("pools", short.pool, "max_connections_per_worker"),
-            f"a worker would need {needed} for each of {most} connections, but may have"
-            f" {host.open_files}, its listeners included: raise the limit of open files"
-            " (LimitNOFILE= of the unit, ulimit -n) or lower the key",
+            f"a worker would need {needed} for each of {most} connections, but with the"
+            f" limit of this process it may have {host.open_files}, its listeners included: raise"
+            " the limit of open files (ulimit -n; under systemd only LimitNOFILE= of the unit"
+            " counts) or lower the key",
         )

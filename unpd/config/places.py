@@ -27,22 +27,27 @@ Owner = tuple[int, int]
 """A user and a group, as numbers."""
 
 
-def unusable(config: Config, source: str, owner: Owner | None = None) -> tuple[Problem, ...]:
+def unusable(
+    config: Config, source: str, owner: Owner | None = None, given: frozenset[Path] = frozenset()
+) -> tuple[Problem, ...]:
     """One problem for each place that this process could not use. ``source`` is the
     configuration's file, ``owner`` that of a new log file (None: this process).
+    ``given``: directories that the service manager makes before a start.
     """
     return tuple(
         Problem(source, None, key, sentence)
-        for key, sentence in _sentences(config, owner)
+        for key, sentence in _sentences(config, owner, given)
         if sentence
     )
 
 
-def _sentences(config: Config, owner: Owner | None) -> Iterator[tuple[str, str]]:
+def _sentences(
+    config: Config, owner: Owner | None, given: frozenset[Path]
+) -> Iterator[tuple[str, str]]:
     """The key of each place, and why it cannot be used; "" if it can. What lies in a
-    directory that a start makes can be used.
+    directory that is made for a start can be used.
     """
-    daemon, made = config.daemon, _made(config)
+    daemon, made = config.daemon, _made(config, given)
     for key, path in (("daemon.pid_file", daemon.pid_file), ("daemon.control", daemon.control)):
         if os.path.exists(path.parent):
             yield key, _why_unusable(path, is_file=path is daemon.pid_file)
@@ -66,11 +71,11 @@ def _paths(service: ServiceConfig) -> Iterator[str]:
             yield address.path
 
 
-def _made(config: Config) -> frozenset[Path]:
-    """The directories that are missing and that a start makes before all else
-    (:mod:`unpd.master.parents`), as far as this process could.
+def _made(config: Config, given: frozenset[Path]) -> frozenset[Path]:
+    """The directories that are missing: those of ``given``, and those that a start
+    makes before all else (:mod:`unpd.master.parents`), as far as this process could.
     """
-    made: set[Path] = set()
+    made = {directory for directory in given if not os.path.exists(directory)}
     files = [config.daemon.pid_file, config.daemon.control]
     files += [Path(config.access.state_file)] if config.access.state_file else []
     for directory in (file.parent for file in files):

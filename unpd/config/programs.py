@@ -6,6 +6,7 @@ whether the launcher of a pool keeps root. Calls unpd.kernel to look up accounts
 nothing: errors and warnings go to the findings.
 """
 
+import contextlib
 import os
 import stat
 
@@ -18,9 +19,12 @@ from unpd.config.schema import Config, Daemon, ServiceConfig
 from unpd.config.wording import word_shown
 from unpd.errors import quoted
 from unpd.kernel import privileges
+from unpd.kernel.privileges import Identity, file_rights_of
 from unpd.services.function import FunctionOptions
 from unpd.services.program import ProcessOptions, ProgramOptions
 
+_HOMES = ("/home/", "/root/", "/run/user/")
+"""What ProtectHome= hides (systemd.exec(5))."""
 _ACCOUNT_KEYS = ("user", "group", "groups")
 _ABOUT_PEERS = (
     *RULES,
@@ -44,7 +48,7 @@ def check_programs(config: Config, host: Host, findings: Findings) -> None:
         if not isinstance(options, ProcessOptions):
             continue
         path: KeyPath = ("services", name)
-        _check_files(path, options, findings)
+        _check_files(path, options, _user_of(options, config.daemon, host), findings)
         _check_rights(path, options, config.daemon, host, findings)
         if host.check_accounts:
             _check_accounts(path, options, findings)
@@ -66,22 +70,75 @@ def _foreign_keys(options: ProcessOptions, daemon: Daemon) -> list[str]:
     return [key for key in _ACCOUNT_KEYS if getattr(options, key) not in own[key]]
 
 
-def _check_files(path: KeyPath, options: ProcessOptions, findings: Findings) -> None:
-    """Refuse a program or a directory that is not there."""
+def _user_of(options: ProcessOptions, daemon: Daemon, host: Host) -> Identity | str | None:
+    """The user of the program: an identity that this process, root, can take for a
+    look, or the name of this process's own user; None: another one, or not known.
+    """
+    if host.uid != 0:
+        return host.user if host.user == daemon.user else None
+    is_theirs = options.user in ("", daemon.user)
+    if not host.check_accounts:
+        return host.children if is_theirs else None
+    group = options.group or (daemon.group if is_theirs else None)
+    try:
+        return privileges.identify(options.user or daemon.user, group, options.groups)
+    except KeyError:  # an error of its own
+        return None
+
+
+def _check_files(
+    path: KeyPath, options: ProcessOptions, user: Identity | str | None, findings: Findings
+) -> None:
+    """Refuse a program or a directory that is not there, or that this process, which
+    has the user of the program, may not use. Of another user that is a warning: root
+    may have another view of the file system than the daemon.
+    """
+    report = findings.error if isinstance(user, str) else findings.warning
     directories: list[tuple[KeyPath, str]] = [((*path, "directory"), options.directory)]
     if isinstance(options, ProgramOptions):
         program = options.command[0]
         if fault := _fault_of_program(program):
             findings.error((*path, "command", 0), f"{quoted(program)} {fault}")
+        elif fault := _fault_of_rights(program, "execute", user):
+            report((*path, "command", 0), fault)
     if isinstance(options, FunctionOptions):
         directories += [((*path, "path", n), each) for n, each in enumerate(options.path)]
     for key, directory in directories:
         if not _may_be_directory(directory):
             findings.error(key, f"there is no directory {quoted(directory)}")
+        elif fault := _fault_of_rights(directory, "enter", user):
+            report(key, fault)
+
+
+def _fault_of_rights(place: str, verb: str, user: Identity | str | None) -> str:
+    """A sentence about a program or a directory that ``user`` may not use; "" if that
+    is allowed or not known.
+    """
+    if user is None:
+        return ""
+    rights = contextlib.nullcontext() if isinstance(user, str) else file_rights_of(user)
+    try:
+        with rights:
+            # A filter that refuses faccessat2(2) says nothing about the place.
+            if _may_search(place) or not _may_search("/"):
+                return ""
+    except OSError:
+        return ""
+    name = user if isinstance(user, str) else user.user
+    is_hidden = place.startswith(_HOMES)
+    hint = "; ProtectHome= of unpd.service hides what is there from all" if is_hidden else ""
+    return f"the user {name} may not {verb} {quoted(place)}, or may not reach it{hint}"
+
+
+def _may_search(place: str) -> bool:
+    """Whether a program can be executed, or a directory be searched, with the rights
+    that this process has for files now.
+    """
+    return os.access(place, os.X_OK, effective_ids=True)
 
 
 def _may_be_directory(path: str) -> bool:
-    """Whether a directory is there, or only the user of the service may look."""
+    """Whether a directory is there, or this process may not look."""
     try:
         return stat.S_ISDIR(os.stat(path).st_mode)
     except PermissionError:
@@ -92,7 +149,7 @@ def _may_be_directory(path: str) -> bool:
 
 def _fault_of_program(program: str) -> str:
     """Why a file cannot be started as a program, as the end of a sentence; "" if it
-    can, or if only its user may look.
+    can, or if this process may not look.
     """
     try:
         mode = os.stat(program).st_mode
@@ -103,7 +160,7 @@ def _fault_of_program(program: str) -> str:
     if not stat.S_ISREG(mode):
         return "is no program: it is not a plain file"
     if not mode & 0o111:
-        return "is not executable: nobody may execute it (chmod +x)"
+        return "is not executable: no user may execute it (chmod +x)"
     return ""
 
 

@@ -133,7 +133,7 @@ def _mode(value: Any) -> Any:
     """
     if isinstance(value, str) and re.fullmatch(r"0?[0-7]{3}", value):
         return int(value, 8)
-    raise ValueError('must be a string of octal digits, such as "0660"')
+    raise ValueError('must be a string of three octal digits, or of 0 and three, such as "0660"')
 
 
 Account = Annotated[str, Field(pattern=r"^[^\s:/\x00-\x1f\x7f]{1,256}$")]
@@ -255,7 +255,7 @@ class ServingKeys(Section):
     )
     ipv6_only: bool = Field(False, description="true or false")
     socket_mode: Annotated[int, BeforeValidator(_mode)] = Field(
-        0o666, description='a string of octal digits, such as "0660"'
+        0o666, description='a string of three octal digits, or of 0 and three, such as "0660"'
     )
     amplification: float = Field(
         float(DEFAULT_AMPLIFICATION),

@@ -186,6 +186,8 @@ def _after_bare_value(value: str, fault: _Fault) -> str:
             return "a point, not a comma, stands before the fraction of a number"
         if re.fullmatch(r"[._][0-9._]*", rest):
             return _NO_VALUE
+        if fault.before[-1:].isspace() and rest[:1].isdigit():
+            return f"a second number stands here: {fault.last_part} has one value"
     if rest[:1] == ";":
         return _COMMENT_ONLY
     return f"a text needs quotes: {fault.example}"

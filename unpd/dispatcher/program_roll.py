@@ -8,7 +8,6 @@ Kept by a launcher; by the master, while there is none. Raises nothing.
 """
 
 import contextlib
-import os
 import signal
 import time
 from collections.abc import Mapping
@@ -20,6 +19,8 @@ from unpd.board.layout import Service, Session
 from unpd.board.memory import sane
 from unpd.board.sessions import SessionTable, kicked_for
 from unpd.board.source_lane import SourceLane
+from unpd.dispatcher.launch import Launch
+from unpd.dispatcher.refusal import refusal_of
 from unpd.dispatcher.roll import ProcessEnd, Roll, SessionEnd
 from unpd.kernel import processes
 from unpd.kernel.connections import address_text
@@ -48,7 +49,8 @@ class ProgramEnded(SessionEnd):
     """What is known of a program that has ended. ``failed_step``: of its start, with
     the errno; None if it has started. ``told``: unpd had told it to end.
     ``suppressed``: how many lines were left out, None if this one is, too. ``trace``:
-    that of an exception which ended a function.
+    that of an exception which ended a function. ``launch``: of the program; the master,
+    which stands in for a dead launcher, knows none.
     """
 
     result: ProgramResult
@@ -57,6 +59,7 @@ class ProgramEnded(SessionEnd):
     suppressed: int | None
     trace: str = ""
     last_line: str = ""
+    launch: Launch | None = None
 
     def log_connection(self, log: Log) -> None:
         """Log the end of its connection: a program has no line of its own."""
@@ -68,14 +71,15 @@ class ProgramEnded(SessionEnd):
         if self.suppressed is None:
             return
         if self.failed_step is not None:
-            step, number = self.failed_step
+            refusal = refusal_of(self.failed_step, self.launch)
             log.event(
                 "program.not_started",
                 service=self.service,
                 peer=address_text(self.peer),
-                step=str(step),
-                reason=os.strerror(number),
+                step=str(refusal.step),
+                reason=refusal.reason,
                 suppressed=self.suppressed,
+                **({"path": refusal.path, "user": refusal.user} if refusal.path else {}),
             )
             return
         if self.trace:

@@ -371,7 +371,9 @@ class Programs(SessionProcesses):
         lines = self._lines.get(session.column)
         last_line = lines.forget(session.pid, self._clock()) if lines else ""
         ended = self._programs.reaped(index, end, int(self._clock() * NS))
-        replace(ended, last_line=last_line).log_death(self._log, end.reason, str(end.report))
+        launch = self._services[session.column].launch
+        known = replace(ended, last_line=last_line, launch=launch)
+        known.log_death(self._log, end.reason, str(end.report))
         ended.log_connection(self._log)
 
 

@@ -25,7 +25,9 @@ from unpd.board import layout
 from unpd.board.layout import Session
 from unpd.dispatcher.launch import STEPS, Launch, Start, begin
 from unpd.dispatcher.program_roll import failed_step
+from unpd.dispatcher.refusal import Refusal, refusal_of
 from unpd.dispatcher.roll import ProcessEnd
+from unpd.errors import quoted
 from unpd.json_lines import encode
 from unpd.kernel import processes
 from unpd.kernel.spawning import Spawner
@@ -44,7 +46,7 @@ class Trial:
     sock: socket.socket
     entry: memoryview
     began_at: float
-    kill_after_s: float
+    launch: Launch
     kill_at: float = math.inf
     wheel_slot: set[Any] | None = None
 
@@ -95,7 +97,7 @@ class Trials:
         except (OSError, ValueError) as error:
             sock.close()
             return {"error": f"cannot start it: {error}"}
-        trial = Trial(pid, sock, entry, self._clock(), launch.kill_after_s)
+        trial = Trial(pid, sock, entry, self._clock(), launch)
         self._all[pid] = trial
         self._loop.watch(fd, select.EPOLLRDHUP, lambda _: self._leave(trial))
         return {}
@@ -125,7 +127,7 @@ class Trials:
 
     def _terminate(self, trial: Trial) -> None:
         _signal(trial, signal.SIGTERM)
-        trial.kill_at = min(trial.kill_at, self._clock() + trial.kill_after_s)
+        trial.kill_at = min(trial.kill_at, self._clock() + trial.launch.kill_after_s)
         self._wheel.put(trial, trial.kill_at)
 
     def look(self) -> None:
@@ -149,7 +151,7 @@ class Trials:
             return
         self._wheel.remove(trial)
         self._loop.forget(trial.sock.fileno())
-        line = encode(end_told(end, trial.entry, self._clock() - trial.began_at))
+        line = encode(end_told(end, trial.entry, trial.launch, self._clock() - trial.began_at))
         with contextlib.suppress(OSError):  # the command has gone
             trial.sock.send(line, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
         trial.sock.close()
@@ -161,15 +163,25 @@ def _signal(trial: Trial, signum: int) -> None:
             processes.signal_group(trial.pid, signum)
 
 
-def end_told(end: ProcessEnd, entry: memoryview, duration_s: float) -> dict[str, Any]:
+def end_told(
+    end: ProcessEnd, entry: memoryview, launch: Launch, duration_s: float
+) -> dict[str, Any]:
     """How a program ended, as the command is told. ``step``: the one of its start that
-    failed for ``reason``, else None.
+    failed for ``reason``, with the file and the user if it is about one; else None.
     """
     failed = failed_step(entry)
+    refusal = refusal_of(failed, launch) if failed else None
     return {
         "ended": str(end.report),
         "ok": failed is None and end.report.code == 0,
         "duration_s": round(duration_s, 3),
-        "step": str(failed[0]) if failed else None,
-        "reason": os.strerror(failed[1]) if failed else None,
+        "step": _step_told(refusal) if refusal else None,
+        "reason": refusal.reason if refusal else None,
     }
+
+
+def _step_told(refusal: Refusal) -> str:
+    """The step, with the path as short as the one line of the answer wants it."""
+    if not refusal.path:
+        return str(refusal.step)
+    return f"{refusal.step} {quoted(refusal.path)}, as the user {refusal.user}"

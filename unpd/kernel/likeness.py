@@ -78,8 +78,8 @@ def _refuse_foreign(mounts: int, theirs: Rights) -> None:
         os.close(owner)
     if theirs.uid == 0:
         raise ForeignError(
-            "it is root with another view of the file system, as in a container: run the check"
-            " inside"
+            "it is root with another view of the file system: run the check inside its container,"
+            " or, under unpd.service with programs.conf, unpd check without --as-daemon"
         )
 
 

@@ -9,13 +9,13 @@ ROWS: tuple[LogEvent, ...] = (
     LogEvent(
         "program.not_started",
         "error",
-        ("service", "peer", "step", "reason", "suppressed"),
+        ("service", "peer", "step", "reason", "suppressed", "path", "user"),
         "The program of one connection could not be started, because the kernel refused `step` for"
         " `reason`, and the client got nothing; the line left out `suppressed` since the one"
-        " before.",
-        "Compare the keys of the service with the rights of the user that `unpd check` names;"
-        " where `reason` says that no file exists, the interpreter in the first line of a script"
-        " may be missing.",
+        " before, and names the program or directory `path` if it was refused to `user`.",
+        "Compare the keys of the service with the rights of `user`; a `path` that is there may be"
+        " hidden by the sandbox of the unit.",
+        optional=("path", "user"),
     ),
     LogEvent(
         "program.failed",

@@ -117,7 +117,9 @@ class ProcessOptions(Options):
         (), max_length=MAX_GROUPS, description='a list of names of groups, such as ["mail"]'
     )
     umask: str = Field(
-        "", pattern=r"^(0?[0-7]{3})?$", description='a string of octal digits, such as "0027"'
+        "",
+        pattern=r"^(0?[0-7]{3})?$",
+        description='a string of three octal digits, or of 0 and three, such as "0027"',
     )
     nice: int = Field(0, ge=-40, le=39, description="a whole number from -40 to 39")
     directory: AbsolutePath = Field(

@@ -682,9 +682,9 @@ def test_more_connections_than_descriptors_give_a_warning(
         [
             (
                 "unpd.toml:3: pools.default.max_connections_per_worker: a worker would need a"
-                f" descriptor for each of 10000 connections, but may have {limit}, its listeners"
-                " included: raise the limit of open files (LimitNOFILE= of the unit, ulimit -n) or"
-                " lower the key"
+                " descriptor for each of 10000 connections, but with the limit of this process it"
+                f" may have {limit}, its listeners included: raise the limit of open files"
+                " (ulimit -n; under systemd only LimitNOFILE= of the unit counts) or lower the key"
             )
         ]
         if warned

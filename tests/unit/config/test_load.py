@@ -33,7 +33,7 @@ NAME_RULE = (
 )
 SOME_ADDRESSES = 'must be a list of 1 to 256 addresses, such as ["tcp://[::]:7"]'
 ECHO_KEYS = ", ".join(f'"{key}"' for key in COMMON_KEYS)
-SOCKET_MODE = 'must be a string of octal digits, such as "0660"'
+SOCKET_MODE = 'must be a string of three octal digits, or of 0 and three, such as "0660"'
 
 
 def test_builtin(host: Host) -> None:
@@ -498,6 +498,7 @@ def test_frozen(accept: Accept) -> None:
         ),
         (f"{ECHO}ipv6_only = 'yes'", "unpd.toml:2: services.echo.ipv6_only: must be true or false"),
         (f"{ECHO}socket_mode = 666", f"unpd.toml:2: services.echo.socket_mode: {SOCKET_MODE}"),
+        (f"{ECHO}socket_mode = '66'", f"unpd.toml:2: services.echo.socket_mode: {SOCKET_MODE}"),
         (f"{ECHO}socket_mode = '0668'", f"unpd.toml:2: services.echo.socket_mode: {SOCKET_MODE}"),
         (
             "[services.daytime]\nformat = 'unix'",

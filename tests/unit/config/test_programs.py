@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.faults import requires_root
 from unpd.config.access import AccessKeys
 from unpd.config.host import Host
 from unpd.config.load import Loaded, loads
@@ -73,15 +74,28 @@ BAD = [
     (
         'command = ["/etc/passwd"]',
         "command",
-        '"/etc/passwd" is not executable: nobody may execute it (chmod +x)',
+        '"/etc/passwd" is not executable: no user may execute it (chmod +x)',
     ),
     ('user = "a b"', "user", 'must be the name of a user, such as "nobody"'),
     ("user = 0", "user", 'must be the name of a user, such as "nobody"'),
     ("group = 0", "group", 'must be the name of a group, such as "nogroup"'),
     ('groups = "mail"', "groups", 'must be a list of names of groups, such as ["mail"]'),
     ('groups = [""]', "groups", 'must be a list of names of groups, such as ["mail"]'),
-    ("umask = 22", "umask", 'must be a string of octal digits, such as "0027"'),
-    ('umask = "0800"', "umask", 'must be a string of octal digits, such as "0027"'),
+    (
+        "umask = 22",
+        "umask",
+        'must be a string of three octal digits, or of 0 and three, such as "0027"',
+    ),
+    (
+        'umask = "22"',
+        "umask",
+        'must be a string of three octal digits, or of 0 and three, such as "0027"',
+    ),
+    (
+        'umask = "0800"',
+        "umask",
+        'must be a string of three octal digits, or of 0 and three, such as "0027"',
+    ),
     ("nice = 40", "nice", "must be a whole number from -40 to 39"),
     ("nice = 1.5", "nice", "must be a whole number from -40 to 39"),
     ('directory = "x"', "directory", 'must be an absolute path, such as "/var/lib/mysqlchk"'),
@@ -126,6 +140,13 @@ def test_a_bad_value_is_refused(refuse: Refuse, line: str, key: str, sentence: s
     text = f"{HEAD if key == 'command' else CAT}{line}\n"
     number = text.count("\n")
     assert refuse(text) == [f"unpd.toml:{number}: services.x.{key}: {sentence}"]
+
+
+def test_a_bad_value_hides_no_other(refuse: Refuse) -> None:
+    """All errors come at once: also what the host lacks, beside a faulty key."""
+    text = f'{HEAD}command = ["/tmp"]\numask = "27"\ndirectory = "/nope"\nkeep = "1"\n'
+    keys = [sentence.split(": ")[1] for sentence in refuse(text)]
+    assert keys == [f"services.x.{key}" for key in ("command", "umask", "directory", "keep")]
 
 
 def test_the_command_is_needed(refuse: Refuse) -> None:
@@ -225,6 +246,25 @@ def test_tcpmux_offers_no_program(refuse: Refuse) -> None:
     assert line.endswith(
         '"x" is of type "exec", but a tcpmux offers only services that workers serve'
     )
+
+
+@requires_root
+def test_the_user_of_a_program_may_execute_it(host: Host, tmp_path: Path) -> None:
+    """Root warns if not, and if that user may not enter the directory, but only where
+    the checks may look the user up. A test of the doctor has the user's own check.
+    """
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    program = closed / "program"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    text = f'{HEAD}user = "nobody"\ncommand = ["{program}"]\ndirectory = "{closed}"\n'
+    warnings = loads(text, replace(host, check_accounts=True, drops_to="nobody")).warnings
+    assert [line.partition(": ")[2] for line in warnings] == [
+        f'services.x.{key}: the user nobody may not {verb} "{path}", or may not reach it'
+        for key, verb, path in (("command", "execute", program), ("directory", "enter", closed))
+    ]
+    assert loads(text, host).warnings == ()
 
 
 def test_unknown_accounts_are_refused(host: Host) -> None:

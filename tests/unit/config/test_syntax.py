@@ -243,6 +243,7 @@ MISTAKES = [
     ("level = info # c\n", 1, 'a text needs quotes: level = "..."'),
     ("grace_s = ten\n", 1, 'a text needs quotes: grace_s = "..."'),
     ("grace_s = 5e\n", 1, "a number has no unit; times are in seconds"),
+    ("grace_s = 5 6\n", 1, "a second number stands here: grace_s has one value"),
     ("a = truely\n", 1, 'a text needs quotes: a = "..."'),
     (
         "listen = [\n 'a',\nbacklog = 1\n",

@@ -40,7 +40,10 @@ WORDS = {
     "nice": 'only services of type "exec", "python" have it',
     "server": 'a service of type "exec" has the key command',
     "command": 'only services of type "exec" have it',
-    "flags": 'the keys are keepalive and ipv6_only; for SENSOR, type = "sensor"',
+    "flags": (
+        'the keys are keepalive and ipv6_only; for SENSOR, type = "sensor"; NODELAY and REUSE are'
+        " always on, and the path in command stands for the name of NAMEINARGS"
+    ),
     "wait": 'only services of type "exec" have it',
     "socket_type": (
         "each address in listen says it: streams come to tcp:// and unix://, datagrams to udp://"
@@ -98,6 +101,12 @@ TEXTS = [
     ("[service.echo]\n", ':1: service: unknown table; did you mean "services"?'),
     ("[echo]\nlisten=[]\n", ":1: echo: unknown table; a service is a table [services.echo]"),
     ("[lobby]\ntype='echo'\n", ":1: lobby: unknown table; a service is a table [services.lobby]"),
+    ("[metric]\nlisten=false\n", ':1: metric: unknown table; did you mean "metrics"?'),
+    ("[metrcs]\nlisten=false\n", ':1: metrcs: unknown table; did you mean "metrics"?'),
+    (
+        "[metric]\ntype='echo'\nlisten=[]\n",
+        ":1: metric: unknown table; a service is a table [services.metric]",
+    ),
     ("[pool.default]\nworkers=1\n", ':1: pool: unknown table; did you mean "pools"?'),
     ("[default]\nworkers=1\n", ":1: default: unknown table; a pool is a table [pools.default]"),
     (
@@ -167,11 +176,17 @@ TEXTS = [
     ),
     (
         "[services.echo]\nsocket_mode=660",
-        ':2: services.echo.socket_mode: must be a string of octal digits, such as "0660"',
+        (
+            ":2: services.echo.socket_mode: must be a string of three octal digits, or of 0"
+            ' and three, such as "0660"'
+        ),
     ),
     (
         "[services.echo]\nsocket_mode='u=rw'",
-        ':2: services.echo.socket_mode: must be a string of octal digits, such as "0660"',
+        (
+            ":2: services.echo.socket_mode: must be a string of three octal digits, or of 0"
+            ' and three, such as "0660"'
+        ),
     ),
     ("[services.echo]\npool=['default']", ":2: services.echo.pool: must be the name of a pool"),
     (

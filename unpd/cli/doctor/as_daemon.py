@@ -1,5 +1,6 @@
-"""Tries the places that a daemon needs with the rights of the daemon that runs, and in
-its view of the file system, as ``unpd check --as-daemon`` does.
+"""Loads the configuration, and tries the places that a daemon needs, with the rights of
+the daemon that runs, and in its view of the file system, as ``unpd check --as-daemon``
+does; or with the rights of the user of the unit that would start it.
 
 Called by :mod:`unpd.cli.doctor.gather`. Calls :mod:`unpd.kernel.likeness` in a child,
 because a process cannot take its own rights back. The child is a fork and no new
@@ -18,10 +19,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from unpd.cli.commands import load_path, refuse_unusable
-from unpd.cli.doctor.facts import UnknownFactError
-from unpd.config.host import this_host
-from unpd.errors import ConfigError, UnpdError
-from unpd.kernel import likeness
+from unpd.cli.doctor.facts import Unit, UnknownFactError
+from unpd.config.host import Host, this_host
+from unpd.errors import ConfigError, PrivilegeError, UnpdError
+from unpd.kernel import likeness, privileges
 
 PATIENCE_S = 20.0
 MAX_BYTES = 1 << 20
@@ -31,17 +32,56 @@ NO_ANSWER = "the process that took the daemon's rights gave no answer"
 Sentences = tuple[str, ...]
 
 
-def unusable(pid: int, path: Path | None) -> Sentences:
-    """What the daemon ``pid`` could not use of the configuration at ``path`` (None: the
-    built-in one), or why it could not load it. UnknownFactError.
+def running(pid: int, path: Path | None) -> tuple[Sentences, Sentences]:
+    """Why the daemon ``pid`` would refuse the configuration at ``path`` (None: the
+    built-in one), and what it could not use of it. UnknownFactError.
     """
-    return told_by_child(lambda: _tried(pid, path))
+    return _both(lambda: likeness.become_like(pid), path, frozenset())
 
 
-def _tried(pid: int, path: Path | None) -> Sentences:
-    likeness.become_like(pid)
+def starting(unit: Unit, path: Path | None) -> tuple[Sentences, Sentences]:
+    """The same of the daemon that this unit would start, but for its sandbox. This
+    process is root, or has the user of the unit. UnknownFactError.
+    """
+    return _both(lambda: _become_user_of(unit), path, unit.directories)
+
+
+def _become_user_of(unit: Unit) -> None:
+    """Become the user of a unit for good, with the defaults that it has there."""
+    if os.geteuid() == 0 and unit.user:
+        try:
+            identity = privileges.identify(unit.user, None)
+        except KeyError as error:
+            raise PrivilegeError(f"{unit.name}: {error.args[0]}") from None
+        os.initgroups(identity.user, identity.gid)
+        os.setresgid(identity.gid, identity.gid, identity.gid)
+        os.setresuid(identity.uid, identity.uid, identity.uid)
+    runtime = sorted(str(path) for path in unit.directories if path.is_relative_to("/run"))
+    os.environ["RUNTIME_DIRECTORY"] = ":".join(runtime)
+
+
+def _both(
+    become: Callable[[], None], path: Path | None, given: frozenset[Path]
+) -> tuple[Sentences, Sentences]:
+    def refused() -> Sentences:
+        become()
+        return _problems(lambda: load_path(path, _host(path)))
+
+    def unusable() -> Sentences:
+        become()
+        return _problems(lambda: refuse_unusable(load_path(path, _host(path)), given))
+
+    found = told_by_child(refused)
+    return (found, ()) if found else ((), told_by_child(unusable))
+
+
+def _host(path: Path | None) -> Host:
+    return replace(this_host(path), check_interfaces=True)
+
+
+def _problems(step: Callable[[], object]) -> Sentences:
     try:
-        refuse_unusable(load_path(path, replace(this_host(path), check_interfaces=True)))
+        step()
     except ConfigError as error:
         return tuple(map(str, error.problems))
     return ()

@@ -8,19 +8,24 @@ from unpd.cli.doctor.finding import Finding
 
 def configuration(facts: Facts) -> Iterator[Finding]:
     """What a load says about the files."""
-    for problem in facts.refusal:
+    for subject, _, problem in map(_parted, facts.refusal):
         yield Finding(
-            subject="the configuration",
+            subject=subject,
             problem=problem,
             found="a configuration that is refused",
             right="one that unpd check accepts",
             mend="correct the file, then unpd check",
         )
-    for warning in facts.warnings:
+    for subject, _, problem in map(_parted, facts.warnings):
         yield Finding(
-            subject="the configuration",
-            problem=warning,
+            subject=subject,
+            problem=problem,
             found="a warning of unpd check",
             right="none",
             mend="correct the file, then unpd reload",
         )
+
+
+def _parted(sentence: str) -> tuple[str, str, str]:
+    """The file and the line with which a sentence begins, and the rest."""
+    return sentence.partition(": ")

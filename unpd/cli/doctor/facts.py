@@ -7,6 +7,7 @@ UnknownFactError for one that a check needs.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from unpd.config.schema import Config
 from unpd.kernel.clock import Clock
@@ -70,7 +71,8 @@ class Holder:
 class Unit:
     """The unit of systemd. ``user``: User=, "" for root. ``stop_s``: TimeoutStopSec=,
     inf for none. ``ambient``: the names in AmbientCapabilities=. ``systemd``: the
-    version of systemd, 0 if it is not known.
+    version of systemd, 0 if it is not known. ``directories``: those that systemd makes
+    before a start. ``stored``: how many descriptors it keeps for the next one.
     """
 
     name: str
@@ -80,6 +82,8 @@ class Unit:
     user: str = ""
     ambient: frozenset[str] = frozenset()
     systemd: int = 0
+    directories: frozenset[Path] = frozenset()
+    stored: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,9 +110,10 @@ class Facts:
     ListenDrops. ``holder``: finds the process that has the socket of an inode, None if
     it cannot be seen. ``drops_before``: the drops of each socket SPAN_S before those in
     ``sockets``, by inode. ``hidden``: the entries that cannot be looked at, as key and
-    path. ``unusable``: what the daemon's user could not use. ``memory``: /proc/meminfo
-    in kB. ``daemon_unknown``, ``unit_unknown`` and ``unusable_unknown``: why nothing is
-    known of these.
+    path. ``refused_to_user``: why a load with the rights of the daemon's user fails,
+    although this one does not. ``unusable``: what that user could not use.
+    ``memory``: /proc/meminfo in kB. ``daemon_unknown``, ``unit_unknown`` and
+    ``unusable_unknown``: why nothing is known of these.
     """
 
     configured: Config | None
@@ -131,6 +136,7 @@ class Facts:
     clock: Clock | None = None
     entries: tuple[Entry, ...] = ()
     hidden: tuple[tuple[str, str], ...] = ()
+    refused_to_user: tuple[str, ...] = ()
     unusable: tuple[str, ...] = ()
     unusable_unknown: str = ""
     memory: Mapping[str, int] = field(default_factory=dict)

@@ -73,7 +73,7 @@ def gather(args: argparse.Namespace) -> Facts:
     sysctl = dict(_settings())
     rights = _rights(daemon, unit)
     entries, hidden = _entries(config, path, rights.uid) if config else ((), ())
-    unusable, unusable_unknown = _unusable(loaded, daemon, daemon_unknown, unit)
+    (refused, unusable), unusable_unknown = _tried(loaded, daemon, daemon_unknown, unit)
     sockets, drops_before = _sockets(daemon)
     return Facts(
         configured=config,
@@ -96,6 +96,7 @@ def gather(args: argparse.Namespace) -> Facts:
         clock=_clock(),
         entries=entries,
         hidden=hidden,
+        refused_to_user=refused,
         unusable=unusable,
         unusable_unknown=unusable_unknown,
         memory=_memory(),
@@ -271,28 +272,35 @@ def _user_of(name: str) -> frozenset[int]:
         return frozenset()
 
 
-def _unusable(
+Tried = tuple[tuple[str, ...], tuple[str, ...]]
+"""Why a configuration is refused, and what cannot be used of it."""
+
+
+def _tried(
     loaded: Loaded | None, daemon: RunningDaemon | None, daemon_unknown: str, unit: Unit | None
-) -> tuple[tuple[str, ...], str]:
-    """What the daemon that runs could not use, or without one what this user could not
-    use at a start; and why that is not known, as where another user has to start it.
+) -> tuple[Tried, str]:
+    """What the daemon that runs would refuse, or one that is started; and why that is
+    not known, as where only another user can start it.
     """
     if loaded is None:
-        return (), "the configuration is refused"
+        return ((), ()), "the configuration is refused"
     if daemon_unknown:
-        return (), f"the daemon could not be asked: {daemon_unknown}"
-    if daemon is not None:
-        try:
-            return as_daemon.unusable(daemon.pid, loaded.path), ""
-        except UnknownFactError as error:
-            return (), str(error)
-    user = privileges.user_name(os.geteuid())
-    if unit is not None and (unit.user or "root") != user:
-        return (), f"{unit.name} starts unpd as {unit.user or 'root'}: ask as that user"
+        return ((), ()), f"the daemon could not be asked: {daemon_unknown}"
     try:
+        if daemon is not None:
+            return as_daemon.running(daemon.pid, loaded.path), ""
+        if unit is not None:
+            return _start_tried(unit, loaded.path), ""
         refuse_unusable(loaded)
-    except PrivilegeError as error:
-        return (), str(error)
+    except (UnknownFactError, PrivilegeError) as error:
+        return ((), ()), str(error)
     except ConfigError as error:
-        return tuple(map(str, error.problems)), ""
-    return (), ""
+        return ((), tuple(map(str, error.problems))), ""
+    return ((), ()), ""
+
+
+def _start_tried(unit: Unit, path: Path | None) -> Tried:
+    starter = unit.user or "root"
+    if privileges.user_name(os.geteuid()) not in ("root", starter):
+        raise UnknownFactError(f"{unit.name} starts unpd as {starter}: ask as root")
+    return as_daemon.starting(unit, path)

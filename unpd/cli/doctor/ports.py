@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from unpd.cli.doctor.facts import Facts, Holder, UnknownFactError
+from unpd.cli.doctor.facts import Facts, Holder, Unit, UnknownFactError
 from unpd.cli.doctor.finding import Finding
 from unpd.cli.doctor.queues import KEEP, address_of
 from unpd.config.addresses import TcpAddress, UdpAddress
@@ -12,6 +12,7 @@ from unpd.kernel.sockets import ListenOptions
 from unpd.master.listening.conflicts import overlaps
 from unpd.master.listening.listener import WantedListener
 from unpd.names import MASTER_TITLE
+from unpd.wording import counted
 
 RESERVED = "net.ipv4.ip_local_reserved_ports"
 RANGE = "net.ipv4.ip_local_port_range"
@@ -57,15 +58,30 @@ def _held(facts: Facts, key: str, wanted: str, sock: BoundSocket) -> Iterator[Fi
     holder, daemon = facts.holder(sock.inode), facts.daemon
     if daemon and (sock.inode in daemon.inodes or (holder and holder.pid == daemon.pid)):
         return
-    problem, mend = _about(holder)
+    unit = facts.unit
+    is_stored = bool(unit and unit.stored and holder and holder.pid == INIT)
+    problem, mend = _about_stored(unit) if unit and is_stored else _about(holder)
     yield Finding(
         subject=key,
         problem=problem.format(wanted=wanted),
         found=f"{address_of(sock).text} of {holder or 'a process that this user cannot see'}",
         right="a free address",
         mend=mend.format(key=key),
-        note=holder is None or holder.title.startswith(MASTER_TITLE),
+        note=holder is None or holder.title.startswith(MASTER_TITLE) or is_stored,
     )
+
+
+def _about_stored(unit: Unit) -> tuple[str, str]:
+    """The same, where systemd keeps the sockets of a daemon that is to start again."""
+    problem = (
+        f"process 1 holds {{wanted}}, most likely for the next start of {unit.name}, whose"
+        f" {counted(unit.stored, 'descriptor')} it keeps"
+    )
+    mend = (
+        f"journalctl -u {unit.name} has the reason of the last end; if a socket unit has the"
+        " address (systemctl list-sockets), let {key} name it (systemd:NAME)"
+    )
+    return problem, mend
 
 
 def _about(holder: Holder | None) -> tuple[str, str]:

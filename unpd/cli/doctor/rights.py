@@ -62,7 +62,17 @@ def _why_writable(entry: Entry, gid: int) -> str:
 
 
 def usable(facts: Facts) -> Iterator[Finding]:
-    """What the user of the daemon could not read, write or make at a start."""
+    """What the user of the daemon could not read, write or make at a start, and why it
+    would refuse the configuration.
+    """
+    for sentence in facts.refused_to_user:
+        yield Finding(
+            subject="the user of the daemon",
+            problem=sentence,
+            found="a configuration that is refused with the rights of this user",
+            right="one that this user accepts too",
+            mend="correct what the sentence names, or let this user read it",
+        )
     for sentence in facts.unusable:
         yield Finding(
             subject="the user of the daemon",

@@ -26,7 +26,15 @@ PROPERTIES = (
     "User",
     "AmbientCapabilities",
     "MainPID",
+    "RuntimeDirectory",
+    "StateDirectory",
+    "LogsDirectory",
+    "NFileDescriptorStore",
 )
+_MADE_IN = MappingProxyType(
+    {"RuntimeDirectory": "/run", "StateDirectory": "/var/lib", "LogsDirectory": "/var/log"}
+)
+"""Where systemd makes the directories of a property (systemd.exec(5))."""
 PATIENCE_S = 5.0
 NO_SYSTEMD = "this host was not booted with systemd"
 _VERSION = re.compile(r"systemd (\d+)")
@@ -136,16 +144,22 @@ def described(name: str, shown: Mapping[str, str], systemd: int = 0) -> Answer:
         user=shown.get("User", ""),
         ambient=frozenset(shown.get("AmbientCapabilities", "").split()),
         systemd=systemd,
+        directories=frozenset(
+            Path(parent, directory.partition(":")[0])
+            for key, parent in _MADE_IN.items()
+            for directory in shown.get(key, "").split()
+        ),
+        stored=_number(shown.get("NFileDescriptorStore", "")) or 0,
     )
     limits = ProcessLimits(
         source=name,
-        open_files=_limit(shown.get("LimitNOFILE", "")),
-        processes=_limit(shown.get("LimitNPROC", "")),
+        open_files=_number(shown.get("LimitNOFILE", "")),
+        processes=_number(shown.get("LimitNPROC", "")),
     )
     return found, limits, ""
 
 
-def _limit(text: str) -> int | None:
+def _number(text: str) -> int | None:
     return int(text) if text.isdecimal() else None
 
 

@@ -46,8 +46,10 @@ SHORT = replace(SOCKET, limit=128)
 SOCKET = replace(SOCKET, limit=4096)
 OTHER = {5: Holder(pid=9, title="netcat")}
 MASTER = {5: Holder(pid=7, title="unpd: master running, generation 1")}
+INIT = {5: Holder(pid=1, title="systemd")}
 UDP = replace(SOCKET, transport="udp", host="::1", limit=0, drops=4)
 UNIT = Unit(name="unpd.service", type="notify", kill_mode="mixed", stop_s=15.0)
+STORING = replace(UNIT, stored=6)
 FILE = Entry(
     key="--config",
     path="/etc/unpd/unpd.toml",
@@ -79,8 +81,8 @@ def test_nothing_is_found_where_all_is_well(facts: MakeFacts) -> None:
 @pytest.mark.parametrize(
     ("check", "text", "sysctl", "changes", "subject", "found"),
     [
-        ("configuration", ECHO, {}, {"warnings": ("w",)}, "the configuration", "a warning"),
-        ("configuration", ECHO, {}, {"refusal": ("r",)}, "the configuration", "refused"),
+        ("configuration", ECHO, {}, {"warnings": ("f:1: w",)}, "f:1", "a warning"),
+        ("configuration", ECHO, {}, {"refusal": ("f:1: r",)}, "f:1", "refused"),
         (
             "ports",
             ECHO,
@@ -271,6 +273,10 @@ def test_nothing_is_found_where_all_is_well(facts: MakeFacts) -> None:
             "mode 0664",
         ),
         ("writable", ECHO, {}, {"entries": (replace(FILE, uid=1),)}, FILE.path, "mode 0644"),
+        (
+            *("usable", ECHO, {}, {"refused_to_user": ("u",)}),
+            *("the user of the daemon", "refused with the rights of this user"),
+        ),
         ("usable", ECHO, {}, {"unusable": ("u",)}, "the user of the daemon", "cannot use"),
         ("secrets", SECRET, {}, {"entries": (FILE,)}, FILE.path, "mode 0644, environment of cat"),
         (
@@ -443,6 +449,9 @@ def test_what_is_right_is_no_finding(
         ("ports", ECHO, {}, {"sockets": (SOCKET,)}, True),
         ("ports", ECHO, {}, {"sockets": (SOCKET,), "holder": MASTER.get}, True),
         ("ports", ECHO, {}, {"sockets": (SOCKET,), "holder": OTHER.get}, False),
+        ("ports", ECHO, {}, {"sockets": (SOCKET,), "holder": INIT.get}, False),
+        ("ports", ECHO, {}, {"sockets": (SOCKET,), "holder": INIT.get, "unit": STORING}, True),
+        ("ports", ECHO, {}, {"sockets": (SOCKET,), "holder": OTHER.get, "unit": STORING}, False),
         (
             "ipv6",
             ECHO.replace("127.0.0.1", "[::]"),
@@ -535,12 +544,12 @@ def test_a_refused_configuration_leaves_the_checks_of_the_host(facts: MakeFacts)
 
 def test_the_report_has_the_fields_of_the_table(facts: MakeFacts) -> None:
     """As values, and as text with the faults first."""
-    seen = facts(daemon=DAEMON, clock=Clock(False, 1.0), daemon_unknown="x", warnings=("w",))
+    seen = facts(daemon=DAEMON, clock=Clock(False, 1.0), daemon_unknown="x", warnings=("f:1: w",))
     report = examine(seen)
     assert mismatch(as_fields(report), FIELDS) == ""
     assert as_fields(report)["daemon"] == 7
     lines = as_text(report).split("\n")
-    assert lines[0] == "configuration: the configuration: w"
+    assert lines[0] == "configuration: f:1: w"
     assert lines[4].startswith("note, clock: the clock: nothing keeps")
     assert lines[-2:] == [
         "not checked, daemon: x",

@@ -27,6 +27,10 @@ SHOWN = {
     "User": "unpd",
     "AmbientCapabilities": "cap_net_bind_service cap_setuid",
     "MainPID": "7",
+    "RuntimeDirectory": "unpd",
+    "StateDirectory": "unpd unpd/more:link",
+    "LogsDirectory": "",
+    "NFileDescriptorStore": "6",
 }
 
 
@@ -90,7 +94,9 @@ def test_a_unit_is_described_by_its_properties() -> None:
     unit, limits, reason = described("unpd.service", SHOWN, 257)
     assert unit is not None
     assert (unit.type, unit.kill_mode, unit.stop_s, reason) == ("notify", "mixed", 90.0, "")
-    assert (unit.user, unit.systemd) == ("unpd", 257)
+    assert (unit.user, unit.systemd, unit.stored) == ("unpd", 257, 6)
+    made = {"/run/unpd", "/var/lib/unpd", "/var/lib/unpd/more"}
+    assert set(map(str, unit.directories)) == made
     assert unit.ambient == {"cap_net_bind_service", "cap_setuid"}
     assert limits == ProcessLimits(source="unpd.service", open_files=524_288, processes=None)
     unit, _, _ = described("unpd.service", {**SHOWN, "NotifyAccess": "none"})
