@@ -192,14 +192,19 @@ def test_at_the_limit_of_a_service_clients_wait(launch: Launch, model: str) -> N
     [("max_connections = 2", "max_connections"), ('accept_rate = "2/h"', "accept_rate")],
 )
 def test_the_log_says_that_clients_wait(launch: Launch, model: str, key: str, reason: str) -> None:
-    """As long as nobody waits, it does not."""
+    """As long as nobody waits, it does not. The client that waits for a place is served
+    once one is free.
+    """
     unpd = launch(echo(key, model=model, workers=1))
-    with inside(unpd, count=2):
+    with inside(unpd, count=2) as (leaver, _):
         holds(lambda: not unpd.log_events("service.at_limit"), 0.3, "nobody waits yet")
-        with come(unpd):
+        with come(unpd) as late:
             line = unpd.wait_event("service.at_limit", service="echo", reason=reason).fields
             assert (line["value"], line["limit"], line["waiting"]) == (2, 2, 1)
             assert (line["file"], line["rule"]) == (str(unpd.config_path), key)
+            if reason == "max_connections":
+                leaver.close()
+                assert clients.read_exactly(late, 1) == b"x"
 
 
 @pytest.mark.parametrize("workers", [1, 2, 16])
