@@ -460,6 +460,25 @@ def test_datagrams_are_never_open(scene: Scene) -> None:
     assert scene.open == 0
 
 
+def test_rules_for_datagrams_can_be_tried_and_denials_hold(scene: Scene) -> None:
+    """A rule that is only observed lets a datagram in, and says that it would refuse
+    it. A live denial holds from the next datagram on, for those that it names.
+    """
+    observe = frozenset((RefusalReason.DENY,))
+    terms = AccessTerms(deny=rules("192.0.2.2"), observe=observe)
+    admission = DatagramAdmission(terms, COLUMN, scene.gate)
+    one, other = Peer(4, (192 << 24) + 513), Peer(4, (192 << 24) + 514)
+    assert admission.admit(one, 1.0) is ADMITTED
+    observed = admission.admit(other, 1.0)
+    assert observed.refusal is None
+    assert [verdict.reason for verdict in observed.observed] == [RefusalReason.DENY]
+    scene.denied.publish(Ranges(4, [Network.parse("192.0.2.1")]).words, Ranges(6).words)
+    refusal = admission.admit(one, 1.0).refusal
+    assert refusal is not None
+    assert refusal.reason is RefusalReason.DENIED
+    assert admission.admit(other, 1.0).refusal is None
+
+
 def test_who_is_turned_away_is_counted_and_may_read_why(scene: Scene) -> None:
     """A banner goes to clients that rules refuse; at a limit only if on_limit says so.
     Of several reasons that are observed, the first counts.
