@@ -136,7 +136,6 @@ def test_every_fault_has_an_alert(fault: Fault) -> None:
     assert len(matched) == 1
 
 
-@pytest.mark.slow
 @faults.requires_tool("promtool")
 @pytest.mark.parametrize(("verb", "file"), [("check", "alerts.yaml"), ("test", "alerts_test.yaml")])
 def test_promtool_accepts_the_rules(verb: str, file: str) -> None:
