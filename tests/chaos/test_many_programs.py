@@ -18,7 +18,7 @@ AT_A_TIME = 8
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sessions", [300, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("sessions", [300, 10_000])
 def test_the_counters_of_many_programs_add_up(launch: Launch, sessions: int) -> None:
     """Accepted connections, forked and reaped processes, results and times."""
     unpd = launch('[log]\nlevel = "info"\n' + service("third", *FAILS_BY_PORT))

@@ -24,7 +24,6 @@ from tests.support.counts import wait_active
 from tests.support.launch import Launch
 from tests.support.observed import total
 from tests.support.operating import renew
-from tests.support.scale import first
 from tests.support.sessions import greet, served
 from tests.support.waiting import holds, until
 
@@ -36,7 +35,7 @@ REFUSE = 'on_limit = "refuse"'
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", first(1, MODELS))
+@pytest.mark.parametrize("model", MODELS)
 def test_a_place_that_a_draining_child_frees_is_soon_given(launch: Launch, model: str) -> None:
     """The child that accepts resumes soon, although it does not see that a client of
     the generation before leaves: only the count over all children tells it.

@@ -96,7 +96,7 @@ def come_observed(unpd: Unpd, rule: Rule) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["mode", pytest.param("observe", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("how", ["mode", "observe"])
 @pytest.mark.parametrize("model", MODELS)
 def test_observed_rules_refuse_nobody(launch: Launch, model: str, how: str) -> None:
     """Clients are served, and counted as refusals that would have been: for the whole

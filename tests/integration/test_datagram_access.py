@@ -15,7 +15,6 @@ from tests.support.daemon import Unpd
 from tests.support.launch import Launch
 from tests.support.operating import ask
 from tests.support.rules import HOME, OTHER, Rule, make_busy, rules
-from tests.support.scale import first
 from tests.support.waiting import until
 
 PATIENCE_S = 10.0
@@ -100,7 +99,7 @@ def come_observed(unpd: Unpd, rule: Rule) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", first(1, ["mode", "observe"]))
+@pytest.mark.parametrize("how", ["mode", "observe"])
 def test_observed_rules_refuse_no_datagram(launch: Launch, how: str) -> None:
     """They are answered, and counted as refusals that would have been: for the whole
     service, or for one key.

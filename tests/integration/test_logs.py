@@ -22,7 +22,6 @@ from tests.support.launch import Launch
 from tests.support.observed import parse_address, parse_log
 from tests.support.operating import degraded, reload, status, wait_all_ready
 from tests.support.ports import free_port
-from tests.support.scale import first
 from tests.support.waiting import until
 
 ECHO = """
@@ -304,7 +303,7 @@ def allow_few_descriptors() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("end", first(1, ["another-signal", "a-death"]))
+@pytest.mark.parametrize("end", ["another-signal", "a-death"])
 def test_a_child_that_cannot_switch_is_shown(launch: Launch, public: Path, end: str) -> None:
     """A worker without a free descriptor cannot take the new file. Log, status and
     metrics show it, until another SIGUSR1 finds it able, or until it has died.
