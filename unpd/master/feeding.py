@@ -31,8 +31,7 @@ MAX_RETIRED = 16
 
 def sweep(runtime: Runtime, state: State) -> None:
     """Send each exporter what is new. Call it about once a second."""
-    feed = runtime.page_feed
-    feed.take(runtime.recent_events.after(feed.seen))
+    feed = runtime.renewed_feed()
     feed.state = state_of(runtime, state)
     exporters = [
         birth

@@ -295,6 +295,13 @@ class Runtime:
         self.counts.renew(self.columns.services)
         return self.counts
 
+    def renewed_feed(self) -> PageFeed:
+        """The feed of the status page, with every event until now."""
+        feed = self.page_feed
+        if feed.seen < self.recent_events.last:
+            feed.take(self.recent_events.after(feed.seen))
+        return feed
+
     def open_connections(self, birth: int) -> int:
         """How many connections a child has open, by the same counts."""
         process = self.processes.get(birth)

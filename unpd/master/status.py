@@ -185,7 +185,7 @@ def _lately(runtime: Runtime) -> dict[str, Any]:
     return {
         "totals": lately.totals(series, active=counts.active.total, **sums),
         "history": lately.history(series, boot_ns),
-        "events": lately.events([*runtime.page_feed.events][-MAX_EVENTS:]),
+        "events": lately.events([*runtime.renewed_feed().events][-MAX_EVENTS:]),
     }
 
 
@@ -266,7 +266,7 @@ def _place(slot: Slot) -> dict[str, Any]:
 
 
 def _last_end(runtime: Runtime, slot: Slot) -> dict[str, Any] | None:
-    return lately.last_end(runtime.page_feed.ends.get((str(slot.kind), str(slot))))
+    return lately.last_end(runtime.renewed_feed().ends.get((str(slot.kind), str(slot))))
 
 
 def _child(runtime: Runtime, child: Child, at: float) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from unpd.board.memory import Entry
 from unpd.control.answer_fields import mismatch
 from unpd.control.status_fields import STATUS
 from unpd.core.model import State
+from unpd.log_events.row import Field
 from unpd.logs import Log
 from unpd.loop import now
 from unpd.master.children.kinds import wanted_children
@@ -181,8 +182,13 @@ def test_the_status_has_the_facts_of_the_page(runtime: Runtime) -> None:
         return [found[name] for name in facts]
 
     assert told() == [None, 0, 0, 0]
-    end = {"kind": "worker", "slot": "default/0", "pid": 7, "ended": "exit code 1", "at": 60.0}
-    runtime.page_feed.ends["worker", "default/0"] = end
+    end: dict[str, Field] = {
+        "kind": "worker",
+        "slot": "default/0",
+        "pid": 7,
+        "ended": "exit code 1",
+    }
+    runtime.recent_events.note(60.0, "warning", "child.reaped", end)  # since the last sweep
     missing = status(runtime, state, history=False)["missing"]
     place = {"kind": "worker", "pool": "default", "index": 0, "service": None}
     shown = {"ended": "exit code 1", "pid": 7, "at": "1970-01-01T00:01:00Z"}
