@@ -3,8 +3,8 @@
 To look for them takes about 10 us for each child of the master and of a dispatcher, and
 two dozen commands may ask at a time. So a count is shared by the answers of the next
 moment, as the counts of the scoreboard are (:mod:`unpd.master.counts`), and where there
-are more than MAX_SEARCHED processes the master looks at none: the exporter counts them
-all (``unpd_zombies``), and no client waits for it.
+are more than MAX_SEARCHED processes the master gives up before it looks at more: the
+exporter counts them all (``unpd_zombies``), and no client waits for it.
 
 Owned by the runtime; asked by :mod:`unpd.master.status`. Calls
 :mod:`unpd.metrics.reading`. Raises nothing.

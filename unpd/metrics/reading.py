@@ -206,14 +206,20 @@ def _living(board: Scoreboard) -> list[Entry]:
 
 def zombies(board: Scoreboard, master_pid: int, most: float = math.inf) -> int | None:
     """The zombies of the master and of its dispatchers. None where /proc hides them, or
-    where more than ``most`` processes would have to be looked at, each for about 10 us.
+    where more than ``most`` processes would have to be looked at, each for about 10 us:
+    the search ends at the parent with which they are too many.
     """
     parents = [entry.pid for entry in _living(board) if entry.kind in FORKING_KINDS]
-    found = [(pid, possible_children(pid)) for pid in (master_pid, *parents)]
-    looked_at = sum(len(pids or ()) for _, pids in found)
-    if found[0][1] is None or looked_at > most:
-        return None
-    return sum(zombies_among(pids or (), pid) for pid, pids in found)
+    found = looked_at = 0
+    for parent in (master_pid, *parents):
+        pids = possible_children(parent)
+        if pids is None and parent == master_pid:
+            return None
+        looked_at += len(pids or ())
+        if looked_at > most:
+            return None
+        found += zombies_among(pids or (), parent)
+    return found
 
 
 def why_not_ready(board: Scoreboard, labels: Labels) -> str:

@@ -28,7 +28,7 @@ from unpd.master.children.kinds import wanted_children
 from unpd.master.recording import record
 from unpd.master.runtime import Runtime
 from unpd.master.status import status
-from unpd.metrics.reading import zombies
+from unpd.metrics import reading
 from unpd.names import ChildKind, ChildPhase, MasterPhase
 
 CONFIG = """
@@ -169,6 +169,29 @@ def test_the_status_has_the_same_figures(runtime: Runtime) -> None:
     assert (echo["active"], echo["active_max_10min"]) == (0, 3)
 
 
+def test_the_search_for_zombies_ends_at_its_bound(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the kernel has no list of children, each parent costs a list of all
+    processes: there is no other list after the one that is too much.
+    """
+    for row in range(2, 5):
+        runtime.board.enter(
+            Entry(row, row + 1, 90 + row, ChildKind.DISPATCHER, 0, ChildPhase.READY, 1)
+        )
+    listed: list[int] = []
+
+    def of_all(pid: int) -> list[int]:
+        listed.append(pid)
+        return [pid] * 10
+
+    monkeypatch.setattr(reading, "possible_children", of_all)
+    assert reading.zombies(runtime.board, 1, most=15) is None
+    assert listed == [1, 92]
+    assert reading.zombies(runtime.board, 1, most=40) == 0
+    assert listed[2:] == [1, 92, 93, 94]
+
+
 def test_the_status_has_the_facts_of_the_page(runtime: Runtime) -> None:
     """Before the first heartbeat there is no age. A zombie is one while nobody reaps
     it; among too many processes the master looks for none.
@@ -207,5 +230,5 @@ def test_the_status_has_the_facts_of_the_page(runtime: Runtime) -> None:
         age_s, *others = told()
         assert 40 <= age_s < 70
         assert others == [1, 1, 7]
-        assert zombies(runtime.board, os.getpid(), most=0) is None
+        assert reading.zombies(runtime.board, os.getpid(), most=0) is None
     until(lambda: told()[1] == 0, 30.0, "the reap")
