@@ -2,7 +2,8 @@
 details of a row, the help, and the line of hints below.
 
 Called by the screen, which gives the lines their colours, and by the plain text. Pure.
-Raises nothing: no line is longer than the terminal is wide, however narrow that is.
+Raises nothing: no line of the screen is longer than the terminal is wide, however
+narrow that is.
 """
 
 import json
@@ -131,13 +132,18 @@ def _charts(view: View, answers: Answers | None, size: Size) -> list[Line]:
 
 
 def plain(answers: Answers, wanted: str, width: int) -> str:
-    """The header, the charts as numbers, and the tables as text, every row of them."""
+    """The header, the charts as numbers, and the tables as text, every row of them. A
+    table from which columns are left out ends where the terminal does; the sentences of
+    events and of the header go on.
+    """
     lines: list[Line] = [(Span(line.text),) for line in header.lines(answers)]
     charts = history_text.charts(answers.last.status)
     lines += [(), *((Span(line),) for line in charts)] if charts else []
     for table in make_tables(answers, {}, wanted):
         shown = fitting(table, width)
-        lines += [(), _head(shown), *(_row(shown, row, "") for row in shown.rows)]
+        rows = [_head(shown), *(_row(shown, row, "") for row in shown.rows)]
+        is_whole = len(shown.columns) == len(table.columns)
+        lines += [(), *(rows if is_whole else (_cut(row, width) for row in rows))]
     return "\n".join(text_of(line).rstrip() for line in lines)
 
 

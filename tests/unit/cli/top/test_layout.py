@@ -334,3 +334,18 @@ def test_plain_text_has_the_charts_as_numbers() -> None:
     assert text.isascii()
     assert re.search("\n\nLAST TEN MINUTES +NOW +MAX\nOpen connections +5 +5\n", text)
     assert "\n11-22 21:23:02  warning  worker.died  worker default/0: exit code 2\n" in text
+
+
+def test_plain_text_cuts_a_table_that_lacks_columns() -> None:
+    """A long column that is the last one there is ends where the terminal does."""
+    end = {"ended": "killed by SIGKILL, core dumped", "pid": 17, "at": "2026-11-22T21:23:10Z"}
+    refused = service("echo", refused=9, refused_by_reason={"deny": 2, "max_connections": 7})
+    answers = answered(status(services=[refused], children=[child(1, last_end=end)]))
+    whole = plain(answers, "", 300).splitlines()
+    lines = plain(answers, "", 60).splitlines()
+    (reason,) = (line for line in lines if line.startswith("echo "))
+    (ended,) = (line for line in lines if line.startswith("worker "))
+    for line in (reason, ended):
+        assert len(line) <= 60
+        assert any(longer.startswith(line) for longer in whole)
+    assert "killed by" in ended
