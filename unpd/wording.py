@@ -1,7 +1,8 @@
 """The words that the texts of the command line, ``unpd top`` and the status page have
-in common: sizes, rates, spans, numbers of something, reasons of refusals, ends of
-children, retired generations and live changes. Columns of ``unpd top`` are narrow, and
-have forms of their own for counts and spans (unpd.cli.top.figures).
+in common: sizes, rates, counts, spans, numbers of something, facts of the daemon,
+reasons of refusals, ends of children, retired generations and live changes. Columns of
+``unpd top`` are narrow, and have forms of their own for counts and spans
+(unpd.cli.top.figures).
 
 Called by these, and by the master for its sentences. Pure. Raises nothing.
 """
@@ -53,6 +54,29 @@ def span_text(seconds: float) -> str:
         if many:
             return f"{many} {unit}" + (f" {few} {smaller}" if few else "")
     return f"{math.ceil(10 * seconds) / 10:g} s"
+
+
+def count_text(number: int | None) -> str:
+    """A whole number, with a comma before each group of three digits."""
+    return NOTHING if number is None else f"{number:,}"
+
+
+def ago_text(age_s: float | None) -> str:
+    """How long ago something was."""
+    return NOTHING if age_s is None else f"{span_text(age_s)} ago"
+
+
+def facts(status: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """The last heartbeat of the master, its zombies, the denied networks and the lost
+    log lines, each with its name. ``status``: that of ``unpd status``, or the snapshot
+    of the page.
+    """
+    return (
+        ("heartbeat", ago_text(status["heartbeat_age_s"])),
+        ("zombies", count_text(status["zombies"])),
+        ("denied networks", count_text(status["denials"])),
+        ("log lines lost", count_text(status["log_lines_dropped"])),
+    )
 
 
 def counted(number: int, noun: str) -> str:

@@ -13,9 +13,9 @@ from types import MappingProxyType
 from unpd.cli import history_text
 from unpd.cli.tables import Columns, Values, needed, table
 from unpd.cli.workers_text import listeners, number, workers
-from unpd.metrics.page.wording import facts
 from unpd.names import UNREADY_PHASES, MasterPhase
 from unpd.wording import (
+    facts,
     live_change_text,
     rate_text,
     reasons_text,

@@ -35,6 +35,7 @@ from unpd.metrics.page.snapshot import SILENT_S, Moment, Sources
 from unpd.metrics.page.status_page import CACHED_S, POLICY, StatusPage
 from unpd.metrics.page.tables import CHILDREN_SHOWN, EVENTS_SHOWN
 from unpd.names import ChildKind, ChildPhase, Halt, MasterPhase
+from unpd.wording import count_text
 
 NOW_S = 50_000.0
 WALL_S = 1_700_000_000.0
@@ -697,7 +698,7 @@ def test_the_scale_is_round(highest: float, top: float) -> None:
 @pytest.mark.parametrize(
     ("shown", "expected"),
     [
-        (wording.count(1234567), "1,234,567"),
+        (count_text(1234567), "1,234,567"),
         (wording.short_time(0.000031), "31 µs"),
         (wording.short_time(0.0015), "1.5 ms"),
         (wording.short_time(0.25), "250 ms"),

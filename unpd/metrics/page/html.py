@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from html import escape
 from typing import Any
 
-from unpd.metrics.page import charts, tables, wording
+from unpd.metrics.page import charts, tables
 from unpd.metrics.page.snapshot import SILENT_S
-from unpd.metrics.page.wording import count, span, time_of_day
+from unpd.metrics.page.wording import span, time_of_day
 from unpd.names import UNREADY_PHASES, MasterPhase
-from unpd.wording import counted, live_change_text, retired_text
+from unpd.wording import count_text, counted, facts, live_change_text, retired_text
 
 Values = Mapping[str, Any]
 WORDS = (
@@ -73,15 +73,15 @@ def state_words(values: Values) -> str:
 
 def _header(values: Values) -> str:
     well = values["answering"] and not (values["not_ready"] or values["faults"])
-    facts = (
+    terms = (
         ("version", values["version"]),
         ("pid", str(values["pid"])),
-        ("generation", count(values["generation"])),
+        ("generation", count_text(values["generation"])),
         ("up", span(values["uptime_s"])),
-        *wording.facts(values),
+        *facts(values),
         ("configuration", values["config"] or "built-in default"),
     )
-    items = "".join(f"<div><dt>{name}</dt><dd>{escape(text)}</dd></div>" for name, text in facts)
+    items = "".join(f"<div><dt>{name}</dt><dd>{escape(text)}</dd></div>" for name, text in terms)
     return (
         f'<header>\n<h1>unpd <span class="{"well" if well else "ill"}">'
         f"{escape(state_words(values))}</span></h1>\n<dl>{items}</dl>\n"

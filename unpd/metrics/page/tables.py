@@ -14,15 +14,13 @@ from typing import Any
 
 from unpd.metrics.page.snapshot import SESSIONS_ONLY
 from unpd.metrics.page.wording import (
-    ago,
     child_name,
-    count,
     percent,
     span,
     time_of_day,
 )
 from unpd.names import MISSING, ChildPhase
-from unpd.wording import NOTHING, end_text, rate_text, reasons_text, size_text
+from unpd.wording import NOTHING, ago_text, count_text, end_text, rate_text, reasons_text, size_text
 
 Values = Mapping[str, Any]
 EVENTS_SHOWN = 20
@@ -97,17 +95,17 @@ def _service(service: Values, *, observes: bool) -> str:
         + _limited(service, "queued", "queued_limit")
         + _cells(
             rate_text(service["accepted_per_s"]),
-            count(service["accepted"]),
+            count_text(service["accepted"]),
             rate_text(service["refused_per_s"]),
         )
         + _refused(service)
         + _cells(
-            *([count(service["would_refuse"])] if observes else []),
+            *([count_text(service["would_refuse"])] if observes else []),
             rate_text(service["datagrams_per_s"]),
-            count(service["datagrams_received"]),
+            count_text(service["datagrams_received"]),
             size_text(service["received_bytes_per_s"]),
             size_text(service["sent_bytes_per_s"]),
-            count(sum(drops)) if drops else NOTHING,
+            count_text(sum(drops)) if drops else NOTHING,
         )
     )
 
@@ -115,7 +113,7 @@ def _service(service: Values, *, observes: bool) -> str:
 def _refused(service: Values) -> str:
     """How many clients were refused, and why; of several reasons the most frequent."""
     line = reasons_text(service["refused_by_reason"])
-    return _cells(count(service["refused"])) + _small([line] if line else [])
+    return _cells(count_text(service["refused"])) + _small([line] if line else [])
 
 
 def _small(lines: Iterable[str]) -> str:
@@ -136,9 +134,9 @@ def _limited(service: Values, name: str, limit_name: str) -> str:
     """Three cells: now, maximum and limit. A maximum near the limit stands out."""
     now, highest, limit = service[name], service[f"{name}_max_10min"], service[limit_name]
     if limit and highest >= limit * NEAR:
-        strong = f'<td><strong class="ill">{count(highest)}</strong>'
-        return f"{_cells(count(now))}{strong}{_cells(count(limit))}"
-    return _cells(count(now), count(highest), count(limit))
+        strong = f'<td><strong class="ill">{count_text(highest)}</strong>'
+        return f"{_cells(count_text(now))}{strong}{_cells(count_text(limit))}"
+    return _cells(count_text(now), count_text(highest), count_text(limit))
 
 
 # --- children -------------------------------------------------------------------------
@@ -151,7 +149,7 @@ def children(found: Sequence[Values], now_text: str) -> str:
     shown = _deserving(found)
     note = "The processes that the main process started."
     if more := len(found) - len(shown):
-        note += f" {count(more)} more are not shown: see unpd status."
+        note += f" {count_text(more)} more are not shown: see unpd status."
     rows = (_child(each, now_text) for each in shown)
     return _table("children", "Children", head, rows, note)
 
@@ -185,13 +183,13 @@ def _child(child: Values, now_text: str) -> str:
         f'<th scope="row">{escape(child_name(child["kind"], place))}<td>{state}'
         + _cells(
             NOTHING if child["pid"] is None else str(child["pid"]),
-            count(child["generation"]),
+            count_text(child["generation"]),
             span(child["age_s"]),
-            count(child["connections"]),
-            count(child["accepted"]),
+            count_text(child["connections"]),
+            count_text(child["accepted"]),
             percent(child["cpu_percent"]),
             size_text(child["memory_bytes"]),
-            ago(beat),
+            ago_text(beat),
             ended,
         ),
     )

@@ -1,8 +1,7 @@
-"""The words of the status page: counts, times and events as people read them. Sizes and
-rates are those of :mod:`unpd.wording`.
+"""The words of the status page: times and events as people read them. Sizes, rates and
+counts are those of :mod:`unpd.wording`.
 
-Called by the other modules of the page, and by unpd.cli.status_text. Pure; raises
-nothing.
+Called by the other modules of the page. Pure; raises nothing.
 """
 
 from collections.abc import Mapping
@@ -80,11 +79,6 @@ def _listed(fields: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in fields.items() if value not in ("", None))
 
 
-def count(number: int | None) -> str:
-    """A whole number, with a comma before each group of three digits."""
-    return NOTHING if number is None else f"{number:,}"
-
-
 def short_time(seconds: float | None) -> str:
     """A time as a network has it, in microseconds, milliseconds or seconds."""
     if seconds is None:
@@ -104,23 +98,6 @@ def span(seconds: float | None) -> str:
 def percent(number: float | None) -> str:
     """A share of one processor."""
     return NOTHING if number is None else f"{number:.0f} %"
-
-
-def ago(age_s: float | None) -> str:
-    """How long ago something was."""
-    return NOTHING if age_s is None else f"{span(age_s)} ago"
-
-
-def facts(status: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    """What else there is to know of the daemon, each with its name. ``status``: that of
-    ``unpd status``, or the snapshot of the page.
-    """
-    return (
-        ("heartbeat", ago(status["heartbeat_age_s"])),
-        ("zombies", count(status["zombies"])),
-        ("denied networks", count(status["denials"])),
-        ("log lines lost", count(status["log_lines_dropped"])),
-    )
 
 
 def time_of_day(moment_text: str, now_text: str) -> str:
