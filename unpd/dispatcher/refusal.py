@@ -10,6 +10,7 @@ Known gap: it looks after the start; the file may have changed meanwhile.
 
 import contextlib
 import errno
+import functools
 import os
 import re
 from dataclasses import dataclass
@@ -44,8 +45,14 @@ def refusal_of(failed: tuple[StartStep, int], launch: Launch | None) -> Refusal:
         return Refusal(step, reason)
     if step is StartStep.PROGRAM and number == errno.ENOENT:
         reason += _missing(path, launch)
-    user = launch.identity.user if launch.identity else user_name(os.geteuid())
+    user = launch.identity.user if launch.identity else _name_of(os.geteuid())
     return Refusal(step, reason, os.fsdecode(path), user)
+
+
+@functools.cache
+def _name_of(uid: int) -> str:
+    """The name of a user, asked for once: a directory service may be slow to answer."""
+    return user_name(uid)
 
 
 def _path(step: StartStep, launch: Launch | None) -> bytes:
@@ -61,10 +68,12 @@ def _missing(path: bytes, launch: Launch) -> str:
     rights = file_rights_of(launch.identity) if launch.identity else contextlib.nullcontext()
     with contextlib.suppress(OSError), rights:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-        with open(fd, "rb") as file:
-            first = file.read(MAX_LINE_BYTES)
+        try:
+            first = os.read(fd, MAX_LINE_BYTES)
+        finally:
+            os.close(fd)
         if first.startswith(b"\x7fELF"):
-            return ": its loader (ld.so) is missing"
+            return ": its loader (ld.so), or what runs its architecture, is missing"
         named = _INTERPRETER.match(first)
         # The kernel looks from the directory in which the program is to start.
         if named and not os.path.exists(os.path.join(launch.directory, named[1])):

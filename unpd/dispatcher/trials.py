@@ -181,7 +181,9 @@ def end_told(
 
 
 def _step_told(refusal: Refusal) -> str:
-    """The step, with the path as short as the one line of the answer wants it."""
+    """The step, and what was refused to whom. :func:`quoted` shortens a long path,
+    because the answer is one line.
+    """
     if not refusal.path:
         return str(refusal.step)
     return f"{refusal.step} {quoted(refusal.path)}, as the user {refusal.user}"

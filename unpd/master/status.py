@@ -1,7 +1,7 @@
 """The status of the daemon, for ``unpd status`` and for the service manager.
 
 Reads the core's state, the listeners, the scoreboard, and /proc for the zombies
-(:mod:`unpd.master.zombies`); changes nothing of them. Called by
+(:mod:`unpd.master.zombies`), and changes none of that. Called by
 :mod:`unpd.master.orders` and :mod:`unpd.master.systemd.announcer`. The fields are those
 of :data:`unpd.control.status_fields.STATUS`, which a test compares.
 """
