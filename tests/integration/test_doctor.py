@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import grp
 import json
 import os
 import signal
@@ -182,9 +183,12 @@ def test_a_directory_that_is_closed_to_the_user_is_a_finding(public: Path) -> No
 
 
 @requires_root
-def test_a_start_by_a_unit_is_tried_as_its_user(public: Path) -> None:
+def test_a_start_by_a_unit_is_tried_as_its_user(
+    public: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What this user may not read or do is a finding for root too, but no directory
-    that systemd makes.
+    that systemd makes or gives to the user, nothing of the session of root, and nothing
+    that a group of the unit may do.
     """
     public.chmod(0o755)
     config = public / "unpd.toml"
@@ -195,7 +199,7 @@ def test_a_start_by_a_unit_is_tried_as_its_user(public: Path) -> None:
         kill_mode="mixed",
         stop_s=15.0,
         user="nobody",
-        directories=frozenset({given}),
+        directories=(given,),
     )
     daemon = f'[daemon]\npid_file = "{given}/unpd.pid"\ncontrol = "{more}/unpd.sock"\n'
     config.write_text(f"{daemon}{ECHO}")
@@ -212,6 +216,21 @@ def test_a_start_by_a_unit_is_tried_as_its_user(public: Path) -> None:
     config.write_text(f'{program}command = ["{hidden}"]\n')
     (sentence,), _ = as_daemon.starting(unit, config)
     assert sentence.endswith(f'the user nobody may not execute "{hidden}", or may not reach it')
+    shared = Path(executable(public / "shared", "#!/bin/sh\n"))
+    shared.chmod(0o750)
+    os.chown(shared, 0, grp.getgrnam("daemon").gr_gid)
+    config.write_text(f'{program}command = ["{shared}"]\n')
+    assert as_daemon.starting(unit, config)[0] != ()
+    assert as_daemon.starting(replace(unit, group="daemon"), config)[0] == ()
+    assert as_daemon.starting(replace(unit, groups=("daemon",)), config)[0] == ()
+    given.mkdir(mode=0o700)
+    state = f'[access]\nstate_file = "{given}/denials"\n[log]\nfile = "{given}/unpd.log"\n'
+    config.write_text(f"{daemon.replace(str(more), str(given))}{state}{ECHO}")
+    assert as_daemon.starting(unit, config) == ((), ())
+    for variable in ("XDG_RUNTIME_DIR", "TMPDIR"):
+        monkeypatch.setenv(variable, str(given))
+    config.write_text(ECHO)
+    assert as_daemon.starting(replace(unit, directories=()), config) == ((), ())
     with pytest.raises(UnknownFactError, match="there is no user 'no-such'"):
         as_daemon.starting(replace(unit, user="no-such"), config)
 

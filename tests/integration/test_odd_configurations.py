@@ -99,6 +99,8 @@ def test_a_character_that_the_locale_lacks_is_refused(tmp_path: Path) -> None:
     config = tmp_path / "unpd.toml"
     config.write_text(
         '[daemon]\nuser = "\u00e9"\n[services.echo]\nlisten = ["unix:///run/\u00e9"]\n'
+        '[services.cat]\ntype = "exec"\nlisten = ["tcp://127.0.0.1:0"]\ncommand = ["/bin/cat"]\n'
+        'user = "\u00e9"\n'
     )
     ended = subprocess.run(
         [sys.executable, "-m", "unpd", "check", "--config", str(config)],
@@ -115,4 +117,5 @@ def test_a_character_that_the_locale_lacks_is_refused(tmp_path: Path) -> None:
             f'unpd: {config}:4: services.echo.listen: "/run/\\u00e9" has a character that this'
             " locale lacks: run unpd with LC_ALL=C.UTF-8"
         ),
+        f'unpd: {config}:9: services.cat.user: there is no user "\\u00e9" on this system',
     ]

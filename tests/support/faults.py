@@ -23,8 +23,12 @@ import pytest
 
 from tests.support import procs
 from tests.support.waiting import until
+from unpd.kernel import privileges
 
 CLONE_NEWNET = 0x40000000
+FACCESSAT2 = 439
+AT_FDCWD = -100
+AT_EACCESS = 0x200
 UNFINISHED = " <unfinished ...>"
 CGROUPS = Path("/sys/fs/cgroup")
 SYSTEM_DIRECTORIES = "/usr/local/sbin:/usr/sbin:/sbin"
@@ -34,6 +38,23 @@ SYSTEM_DIRECTORIES = "/usr/local/sbin:/usr/sbin:/sbin"
 # what a test needs
 
 requires_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+
+def requires_looks_as_others() -> pytest.MarkDecorator:
+    """Skip where root cannot ask what nobody may do with a file: in a user namespace
+    without nobody, and before Linux 5.8.
+    """
+    return pytest.mark.skipif(
+        not _looks_as_others(), reason="needs root, the user nobody, and faccessat2(2)"
+    )
+
+
+@functools.cache
+def _looks_as_others() -> bool:
+    if os.geteuid() != 0 or privileges.unprivileged_user() != "nobody":
+        return False
+    libc = ctypes.CDLL(None, use_errno=True)
+    return bool(libc.syscall(FACCESSAT2, AT_FDCWD, b"/", os.X_OK, AT_EACCESS) == 0)
 
 
 def requires_tool(name: str) -> pytest.MarkDecorator:

@@ -104,7 +104,7 @@ def check(args: argparse.Namespace) -> int:
 def refuse_unusable(loaded: Loaded, given: frozenset[Path] = frozenset()) -> None:
     """ConfigError if this process could not use a place that the configuration needs.
     PrivilegeError if it may not have the identity that this asks for. ``given``:
-    directories that the service manager makes before a start.
+    directories that the service manager makes before a start, or gives to the user.
     """
     identity = boot.identity_for(loaded)
     owner = (identity.uid, identity.gid) if identity else None

@@ -32,7 +32,8 @@ def unusable(
 ) -> tuple[Problem, ...]:
     """One problem for each place that this process could not use. ``source`` is the
     configuration's file, ``owner`` that of a new log file (None: this process).
-    ``given``: directories that the service manager makes before a start.
+    ``given``: directories that the service manager makes before a start, or gives to
+    the user.
     """
     return tuple(
         Problem(source, None, key, sentence)
@@ -49,9 +50,11 @@ def _sentences(
     """
     daemon, made = config.daemon, _made(config, given)
     for key, path in (("daemon.pid_file", daemon.pid_file), ("daemon.control", daemon.control)):
+        if path.parent in made:
+            continue
         if os.path.exists(path.parent):
             yield key, _why_unusable(path, is_file=path is daemon.pid_file)
-        elif path.parent not in made:
+        else:
             yield key, _why_no_directory(path.parent)
     if config.log.file and Path(config.log.file).parent not in made:
         yield "log.file", _why_no_log(config.log.file, owner)
@@ -72,10 +75,10 @@ def _paths(service: ServiceConfig) -> Iterator[str]:
 
 
 def _made(config: Config, given: frozenset[Path]) -> frozenset[Path]:
-    """The directories that are missing: those of ``given``, and those that a start
-    makes before all else (:mod:`unpd.master.parents`), as far as this process could.
+    """The directories of ``given``, and those that are missing and that a start makes
+    before all else (:mod:`unpd.master.parents`), as far as this process could.
     """
-    made = {directory for directory in given if not os.path.exists(directory)}
+    made = set(given)
     files = [config.daemon.pid_file, config.daemon.control]
     files += [Path(config.access.state_file)] if config.access.state_file else []
     for directory in (file.parent for file in files):

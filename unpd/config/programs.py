@@ -2,8 +2,13 @@
 programs can be started, as which users, and which of their keys mean nothing.
 
 Called by unpd.config.checks; ``needs_root`` also by the master, which has to know
-whether the launcher of a pool keeps root. Calls unpd.kernel to look up accounts. Raises
-nothing: errors and warnings go to the findings.
+whether the launcher of a pool keeps root. Calls unpd.kernel to look up accounts, and to
+look at a file with the rights of another user: while root does that, this process has
+the file ids and the groups of that user. Raises nothing: errors and warnings go to the
+findings.
+
+Known gap: without faccessat2(2), which came with Linux 5.8 and glibc 2.33, the real
+user of this process counts, so that root sees nothing that another user may not do.
 """
 
 import contextlib
@@ -76,13 +81,13 @@ def _user_of(options: ProcessOptions, daemon: Daemon, host: Host) -> Identity | 
     """
     if host.uid != 0:
         return host.user if host.user == daemon.user else None
-    is_theirs = options.user in ("", daemon.user)
     if not host.check_accounts:
-        return host.children if is_theirs else None
+        return None if _foreign_keys(options, daemon) else host.children
+    is_theirs = options.user in ("", daemon.user)
     group = options.group or (daemon.group if is_theirs else None)
     try:
         return privileges.identify(options.user or daemon.user, group, options.groups)
-    except KeyError:  # an error of its own
+    except (KeyError, UnicodeEncodeError):  # an error of its own
         return None
 
 

@@ -4,9 +4,10 @@ with the rights of another user.
 The order of a drop is that of every careful daemon: supplementary groups, then group,
 then user. Afterwards the process proves that it cannot become root again.
 
-Owns nothing. Called by unpd.config, by the master's boot and by each new child. Calls
-nothing of unpd. Raises KeyError with one sentence for an unknown account, OSError
-(PermissionError) for a drop that failed: the process must then exit.
+Owns nothing. Called by unpd.config, by the master's boot, by each new child, by
+launchers, and by the command line. Calls nothing of unpd. Raises KeyError with one
+sentence for an unknown account, OSError (PermissionError) for a drop that failed: the
+process must then exit.
 """
 
 import contextlib
@@ -52,7 +53,7 @@ def identify(user: str, group: str | None, groups: Iterable[str] = ()) -> Identi
     more = tuple(map(_group_id, groups))
     if group is None:
         own = account.pw_gid
-        return Identity(user, account.pw_uid, _group_name(own), own, more)
+        return Identity(user, account.pw_uid, group_name(own), own, more)
     return Identity(user, account.pw_uid, group, _group_id(group), more)
 
 
@@ -94,7 +95,8 @@ def _group_id(group: str) -> int:
         raise KeyError(f"there is no group {group!r} on this system") from None
 
 
-def _group_name(gid: int) -> str:
+def group_name(gid: int) -> str:
+    """The name of ``gid``, or its digits, as of a user."""
     try:
         return grp.getgrgid(gid).gr_name
     except KeyError:
@@ -149,7 +151,8 @@ def drop_to(identity: Identity) -> None:
 
 def become(identity: Identity) -> None:
     """Become ``identity`` without the proofs of :func:`drop_to`, because another
-    program follows at once. OSError, after which this process must do nothing but exit.
+    program follows at once, or this process only looks, as a child of unpd doctor.
+    OSError, after which this process must do nothing but exit.
     """
     os.setgroups(identity.groups)
     os.setresgid(identity.gid, identity.gid, identity.gid)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.faults import requires_root
+from tests.support.faults import requires_looks_as_others
 from unpd.config.access import AccessKeys
 from unpd.config.host import Host
 from unpd.config.load import Loaded, loads
@@ -16,7 +16,7 @@ from unpd.config.plan import effective
 from unpd.config.programs import needs_root
 from unpd.config.schema import DEFAULT_PROGRAMS, Daemon
 from unpd.errors import ConfigError
-from unpd.kernel.privileges import Identity
+from unpd.kernel.privileges import Identity, identify
 from unpd.services.program import ProgramOptions
 
 Accept = Callable[[str], Loaded]
@@ -248,10 +248,11 @@ def test_tcpmux_offers_no_program(refuse: Refuse) -> None:
     )
 
 
-@requires_root
+@requires_looks_as_others()
 def test_the_user_of_a_program_may_execute_it(host: Host, tmp_path: Path) -> None:
-    """Root warns if not, and if that user may not enter the directory, but only where
-    the checks may look the user up. A test of the doctor has the user's own check.
+    """Root warns if not, and if that user may not enter the directory. Where the checks
+    may not look accounts up, only of a program with the account of root's children. A
+    test of the doctor has the user's own check.
     """
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
@@ -265,6 +266,12 @@ def test_the_user_of_a_program_may_execute_it(host: Host, tmp_path: Path) -> Non
         for key, verb, path in (("command", "execute", program), ("directory", "enter", closed))
     ]
     assert loads(text, host).warnings == ()
+    nobody = identify("nobody", None)
+    reloading = replace(host, drops_to="nobody", children=nobody)
+    (warning,) = loads(f'{HEAD}command = ["{program}"]\n', reloading).warnings
+    assert "the user nobody may not execute" in warning
+    for key in ('group = "mail"', 'groups = ["mail"]', 'user = "daemon"'):
+        assert loads(f'{HEAD}command = ["{program}"]\n{key}\n', reloading).warnings == ()
 
 
 def test_unknown_accounts_are_refused(host: Host) -> None:

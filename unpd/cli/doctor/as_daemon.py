@@ -43,20 +43,23 @@ def starting(unit: Unit, path: Path | None) -> tuple[Sentences, Sentences]:
     """The same of the daemon that this unit would start, but for its sandbox. This
     process is root, or has the user of the unit. UnknownFactError.
     """
-    return _both(lambda: _become_user_of(unit), path, unit.directories)
+    return _both(lambda: _become_user_of(unit), path, frozenset(unit.directories))
 
 
 def _become_user_of(unit: Unit) -> None:
-    """Become the user of a unit for good, with the defaults that it has there."""
+    """Become the user of a unit for good, with its groups, and the defaults that it has
+    there.
+    """
     if os.geteuid() == 0 and unit.user:
         try:
-            identity = privileges.identify(unit.user, None)
+            identity = privileges.identify(unit.user, unit.group or None, unit.groups)
         except KeyError as error:
             raise PrivilegeError(f"{unit.name}: {error.args[0]}") from None
-        os.initgroups(identity.user, identity.gid)
-        os.setresgid(identity.gid, identity.gid, identity.gid)
-        os.setresuid(identity.uid, identity.uid, identity.uid)
-    runtime = sorted(str(path) for path in unit.directories if path.is_relative_to("/run"))
+        own = os.getgrouplist(identity.user, identity.gid)
+        privileges.become(replace(identity, groups=(*own, *identity.groups)))
+    for of_session in ("XDG_RUNTIME_DIR", "TMPDIR"):
+        os.environ.pop(of_session, None)
+    runtime = (str(path) for path in unit.directories if path.is_relative_to("/run"))
     os.environ["RUNTIME_DIRECTORY"] = ":".join(runtime)
 
 

@@ -69,10 +69,11 @@ class Holder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
-    """The unit of systemd. ``user``: User=, "" for root. ``stop_s``: TimeoutStopSec=,
-    inf for none. ``ambient``: the names in AmbientCapabilities=. ``systemd``: the
-    version of systemd, 0 if it is not known. ``directories``: those that systemd makes
-    before a start. ``stored``: how many descriptors it keeps for the next one.
+    """The unit of systemd. ``user``: User=, "" for root. ``group``: Group=, "" for that
+    of the user. ``groups``: SupplementaryGroups=. ``stop_s``: TimeoutStopSec=, inf for
+    none. ``ambient``: the names in AmbientCapabilities=. ``systemd``: the version of
+    systemd, 0 if it is not known. ``directories``: those that systemd makes before a
+    start, in its order. ``stored``: how many descriptors it keeps for the next one.
     """
 
     name: str
@@ -80,9 +81,11 @@ class Unit:
     kill_mode: str
     stop_s: float
     user: str = ""
+    group: str = ""
+    groups: tuple[str, ...] = ()
     ambient: frozenset[str] = frozenset()
     systemd: int = 0
-    directories: frozenset[Path] = frozenset()
+    directories: tuple[Path, ...] = ()
     stored: int = 0
 
 

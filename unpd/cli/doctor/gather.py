@@ -197,7 +197,7 @@ def _rights(daemon: RunningDaemon | None, unit: Unit | None) -> Rights:
         if daemon is not None:
             return likeness.rights_of(daemon.pid)
         if unit is not None and unit.user:
-            identity = privileges.identify(unit.user, None)
+            identity = privileges.identify(unit.user, unit.group or None)
             return Rights(identity.uid, identity.gid, ())
     except (OSError, KeyError):
         pass  # gone meanwhile, or an account that there is not

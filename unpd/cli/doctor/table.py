@@ -35,7 +35,11 @@ CHECKS = (
     Check("kill_mode", "KillMode= of the unit", service_unit.kill_mode),
     Check("drop_in", "an old programs.conf, with which unpd does not start", service_unit.drop_in),
     Check("writable", "files and directories that other users can change", rights.writable),
-    Check("usable", "files and directories that the daemon cannot use", rights.usable),
+    Check(
+        "usable",
+        "a configuration that the daemon refuses, and places that it cannot use",
+        rights.usable,
+    ),
     Check("secrets", "variables of programs that every user can read", rights.readable_secrets),
     Check("control", "whether control.read_group reaches the socket", rights.control_directory),
     Check("clock", "whether the clock is synchronised", synchronisation.synchronised),

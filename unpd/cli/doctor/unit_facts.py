@@ -1,19 +1,20 @@
 """Asks systemd about the unit by which unpd runs, or would run.
 
-Called by :mod:`unpd.cli.doctor.gather`; runs systemctl(1). Raises nothing: the reason
-why there is no unit is returned.
+Called by :mod:`unpd.cli.doctor.gather`; runs systemctl(1), and looks accounts
+up. Raises nothing: the reason why there is no unit is returned.
 """
 
 import math
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
 from unpd.cli.doctor.facts import ProcessLimits, Unit
 from unpd.config.host import CONFIG_DIR, instance_of
+from unpd.kernel import privileges
 
 PROPERTIES = (
     "LoadState",
@@ -24,6 +25,8 @@ PROPERTIES = (
     "LimitNOFILE",
     "LimitNPROC",
     "User",
+    "Group",
+    "SupplementaryGroups",
     "AmbientCapabilities",
     "MainPID",
     "RuntimeDirectory",
@@ -141,10 +144,15 @@ def described(name: str, shown: Mapping[str, str], systemd: int = 0) -> Answer:
         type=kind if shown.get("NotifyAccess") != "none" else f"{kind} with NotifyAccess=none",
         kill_mode=shown.get("KillMode", ""),
         stop_s=seconds(shown.get("TimeoutStopUSec", "")),
-        user=shown.get("User", ""),
+        user=_named(shown.get("User", ""), privileges.user_name),
+        group=_named(shown.get("Group", ""), privileges.group_name),
+        groups=tuple(
+            _named(group, privileges.group_name)
+            for group in shown.get("SupplementaryGroups", "").split()
+        ),
         ambient=frozenset(shown.get("AmbientCapabilities", "").split()),
         systemd=systemd,
-        directories=frozenset(
+        directories=tuple(
             Path(parent, directory.partition(":")[0])
             for key, parent in _MADE_IN.items()
             for directory in shown.get(key, "").split()
@@ -157,6 +165,12 @@ def described(name: str, shown: Mapping[str, str], systemd: int = 0) -> Answer:
         processes=_number(shown.get("LimitNPROC", "")),
     )
     return found, limits, ""
+
+
+def _named(account: str, name_of: Callable[[int], str]) -> str:
+    """The name of a user or group; a unit may have its number (systemd.exec(5))."""
+    number = _number(account)
+    return account if number is None else name_of(number)
 
 
 def _number(text: str) -> int | None:

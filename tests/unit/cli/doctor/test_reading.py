@@ -1,6 +1,8 @@
 """How ``unpd doctor`` reads limits, cgroups and the answers of systemd."""
 
+import grp
 import math
+import pwd
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,9 +27,11 @@ SHOWN = {
     "LimitNOFILE": "524288",
     "LimitNPROC": "infinity",
     "User": "unpd",
+    "Group": "0",
+    "SupplementaryGroups": "web 0",
     "AmbientCapabilities": "cap_net_bind_service cap_setuid",
     "MainPID": "7",
-    "RuntimeDirectory": "unpd",
+    "RuntimeDirectory": "unpd another",
     "StateDirectory": "unpd unpd/more:link",
     "LogsDirectory": "",
     "NFileDescriptorStore": "6",
@@ -90,18 +94,22 @@ def test_a_span_of_systemd_is_read(text: str, found: float) -> None:
 
 
 def test_a_unit_is_described_by_its_properties() -> None:
-    """Without access for notifications it is as one that does not notify."""
+    """Without access for notifications it is as one that does not notify. An account
+    may be a number, and the directories keep their order.
+    """
     unit, limits, reason = described("unpd.service", SHOWN, 257)
     assert unit is not None
     assert (unit.type, unit.kill_mode, unit.stop_s, reason) == ("notify", "mixed", 90.0, "")
     assert (unit.user, unit.systemd, unit.stored) == ("unpd", 257, 6)
-    made = {"/run/unpd", "/var/lib/unpd", "/var/lib/unpd/more"}
-    assert set(map(str, unit.directories)) == made
+    group = grp.getgrgid(0).gr_name
+    assert (unit.group, unit.groups) == (group, ("web", group))
+    made = ["/run/unpd", "/run/another", "/var/lib/unpd", "/var/lib/unpd/more"]
+    assert list(map(str, unit.directories)) == made
     assert unit.ambient == {"cap_net_bind_service", "cap_setuid"}
     assert limits == ProcessLimits(source="unpd.service", open_files=524_288, processes=None)
-    unit, _, _ = described("unpd.service", {**SHOWN, "NotifyAccess": "none"})
+    unit, _, _ = described("unpd.service", {**SHOWN, "NotifyAccess": "none", "User": "0"})
     assert unit is not None
-    assert unit.type == "notify with NotifyAccess=none"
+    assert (unit.type, unit.user) == ("notify with NotifyAccess=none", pwd.getpwuid(0).pw_name)
     assert described("x.service", {"LoadState": "not-found"}) == (
         None,
         None,
