@@ -6,7 +6,7 @@
 #   make test-slow  runs the tests that take more than a second or two each
 #   make test-full  runs every test, with long durations in full
 #   make check      checks style, types and import contracts
-#   make bench      measures unpd beside its peers, in 23 minutes
+#   make bench      measures unpd beside its peers, in 25 minutes
 #                   (tests/benchmarks/README.md)
 #   make bench-quick
 #                   measures unpd alone, in 40 seconds
