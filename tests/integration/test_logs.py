@@ -65,16 +65,19 @@ def test_text_from_outside_is_escaped(launch: Launch) -> None:
 
 
 def wait_ready(unpd: Unpd) -> None:
-    """Wait until a daemon is ready whose log does not say so in JSON."""
+    """Wait until a daemon whose log does not say so in JSON is ready, with each of its
+    first children.
+    """
 
     def is_ready() -> bool:
         with contextlib.suppress(
             FileNotFoundError, ConnectionRefusedError
         ):  # between its bind and its listen a socket exists and refuses
-            return bool(status(unpd)["ready"])
+            answer = status(unpd)
+            return answer["ready"] and {child["phase"] for child in answer["children"]} == {"ready"}
         return False
 
-    until(is_ready, 20.0, "the daemon to be ready")
+    until(is_ready, 20.0, "the daemon and its children to be ready")
 
 
 @pytest.mark.parametrize("style", ["json", "text"])
