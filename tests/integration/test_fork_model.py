@@ -409,8 +409,8 @@ def test_a_session_runs_as_the_user_without_privileges(launch: Launch) -> None:
 
 
 def test_a_session_costs_little_memory(launch: Launch) -> None:
-    """It shares its pages with the dispatcher: what is its own stays below 3.5 MiB,
-    also after many bytes.
+    """It shares its pages with the dispatcher, until one of them writes there: what is
+    its own stays below 4 MiB, also after many bytes.
     """
     unpd = launch(FORK)
     with contextlib.ExitStack() as stack:
@@ -419,7 +419,7 @@ def test_a_session_costs_little_memory(launch: Launch) -> None:
             sock.sendall(bytes(10_000))
             clients.read_exactly(sock, 10_000)
         (session,) = unpd.sessions()
-        assert procs.private_bytes(session) < 7 << 19
+        assert procs.private_bytes(session) < 4 << 20
 
 
 def test_tcpmux_forks_a_session_for_each_client(launch: Launch) -> None:
