@@ -121,7 +121,7 @@ class Admission:
         self.terms = terms
         self.has_proxies = bool(terms.proxies)
         self._has_queued = bool(terms.queued)
-        self._reserves = _ACCEPT_RATE in terms.queued
+        self._reserves = terms.queued == (_ACCEPT_RATE,)  # else there is room for one
         self._reserved = 0
         self._reserved_in: Window = (0, 1, 0)
         self._column = column
@@ -190,14 +190,28 @@ class Admission:
         """How many of the ``wanted`` connections may be taken out of the accept queue
         at once. Each counts for ``accept_rate`` from now on, until :meth:`release`.
 
-        All processes show what they take before they look again, and who then sees too
-        many gives back all but one. So each other process takes at most one too many,
-        unless it is held up in between for longer than two windows of the rate.
+        All processes show what they take before they look, and who then sees too many
+        takes its share alone. So each other process takes at most one too many, unless
+        it is held up in between for longer than two windows of the rate.
+        """
+        if wanted <= 1 or not self._reserves or self._halted.of(self._column) is not None:
+            return min(wanted, self.room(now))
+        self._counts.turn_to(now)
+        window = self._counts.service_window
+        self._lane.service_admitted(self._column, window, wanted)
+        if self._clients.room() < 0:
+            self._lane.service_released(self._column, window, wanted)
+            return self._reserve_share(wanted, now)
+        self._reserved, self._reserved_in = wanted, window
+        return wanted
+
+    def _reserve_share(self, wanted: int, now: float) -> int:
+        """Reserve no more than our share of the room. Who sees too many after it has
+        shown its own gives back all but one.
         """
         room = min(wanted, self.room(now))
-        if room <= 1 or not self._reserves:
+        if room <= 1:
             return room
-        self._counts.turn_to(now)  # a halted service has room without it
         lane, window = self._lane, self._counts.service_window
         lane.service_admitted(self._column, window, room)
         too_many = min(-self._clients.room(), room - 1)
