@@ -5,6 +5,7 @@ import errno
 import grp
 import json
 import os
+import pwd
 import signal
 import socket
 import subprocess
@@ -233,6 +234,31 @@ def test_a_start_by_a_unit_is_tried_as_its_user(
     assert as_daemon.starting(replace(unit, directories=()), config) == ((), ())
     with pytest.raises(UnknownFactError, match="there is no user 'no-such'"):
         as_daemon.starting(replace(unit, user="no-such"), config)
+
+
+@requires_root
+def test_what_is_in_a_directory_of_the_unit_is_looked_at(public: Path) -> None:
+    """If it is the user's already: systemd leaves what is in it, as a log that root has
+    written. Else systemd gives all of it to the user.
+    """
+    public.chmod(0o755)
+    given, config = public / "given", public / "unpd.toml"
+    given.mkdir()
+    (given / "unpd.log").touch(mode=0o600)
+    unit = Unit(
+        name="x.service",
+        type="notify",
+        kill_mode="mixed",
+        stop_s=15.0,
+        user="nobody",
+        directories=(given,),
+    )
+    config.write_text(f'[log]\nfile = "{given}/unpd.log"\n{ECHO}')
+    assert as_daemon.starting(unit, config) == ((), ())
+    account = pwd.getpwnam("nobody")
+    os.chown(given, account.pw_uid, account.pw_gid)
+    (sentence,) = as_daemon.starting(unit, config)[1]
+    assert "log.file: " in sentence
 
 
 def run_doctor(*args: str, **how: Any) -> dict[str, Any]:

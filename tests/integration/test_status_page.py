@@ -206,6 +206,11 @@ def test_the_status_page_is_live(launch: Launch) -> None:
     assert text in events(found, "child.reaped")
     until(lambda: events(status(unpd), "reload.succeeded"), 20, "the reload is an event")
     until(lambda: status(unpd)["last_reload"], 20, "the reload is the last one")
+    until(
+        lambda: {child["generation"] for child in status(unpd)["children"]} == {2},
+        20,
+        "the old children are gone",
+    )
     assert_told_on_the_control_socket(unpd)
 
 

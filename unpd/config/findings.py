@@ -75,6 +75,10 @@ class Findings:
         """Whether the key at ``path`` is one that a service has from ``[defaults]``."""
         return path[:3] in self._inherited
 
+    def is_refused(self, path: KeyPath) -> bool:
+        """Whether the key at ``path`` had a faulty value, and has a default now."""
+        return any(path[:length] in self._refused for length in range(len(path) + 1))
+
     def may_advise(self) -> bool:
         """Whether the nearest word is looked for once more; the question counts."""
         self._advised += 1
@@ -95,7 +99,7 @@ class Findings:
         self._add(self.warnings, path, message)
 
     def _add(self, found: list[Finding], path: KeyPath, message: str) -> None:
-        if any(path[:length] in self._refused for length in range(len(path) + 1)):
+        if self.is_refused(path):
             return  # a default stands in for the value, and says nothing about it
         if not self.is_inherited(path):
             found.append(Finding(path, message))

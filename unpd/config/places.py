@@ -33,7 +33,7 @@ def unusable(
     """One problem for each place that this process could not use. ``source`` is the
     configuration's file, ``owner`` that of a new log file (None: this process).
     ``given``: directories that the service manager makes before a start, or gives to
-    the user.
+    the user with all that is in them. One that the user has already stays as it is.
     """
     return tuple(
         Problem(source, None, key, sentence)
@@ -78,7 +78,7 @@ def _made(config: Config, given: frozenset[Path]) -> frozenset[Path]:
     """The directories of ``given``, and those that are missing and that a start makes
     before all else (:mod:`unpd.master.parents`), as far as this process could.
     """
-    made = set(given)
+    made = {directory for directory in given if not _is_own(directory)}
     files = [config.daemon.pid_file, config.daemon.control]
     files += [Path(config.access.state_file)] if config.access.state_file else []
     for directory in (file.parent for file in files):
@@ -87,6 +87,15 @@ def _made(config: Config, given: frozenset[Path]) -> frozenset[Path]:
         ):
             made.add(directory)
     return frozenset(made)
+
+
+def _is_own(directory: Path) -> bool:
+    """Whether a directory is there and has the user and group of this process."""
+    try:
+        found = directory.stat()
+    except OSError:
+        return False
+    return (found.st_uid, found.st_gid) == (os.geteuid(), os.getegid())
 
 
 def _why_unusable(path: Path, *, is_file: bool) -> str:

@@ -14,6 +14,7 @@ user of this process counts, so that root sees nothing that another user may not
 import contextlib
 import os
 import stat
+from collections.abc import Iterable
 
 from unpd.config.addresses import takes_datagrams
 from unpd.config.findings import Findings
@@ -31,6 +32,7 @@ from unpd.services.program import ProcessOptions, ProgramOptions
 _HOMES = ("/home/", "/root/", "/run/user/")
 """What ProtectHome= hides (systemd.exec(5))."""
 _ACCOUNT_KEYS = ("user", "group", "groups")
+_ABOUT_SOCKETS = ("wait", "keep", "pass")
 _ABOUT_PEERS = (
     *RULES,
     *AFTER_ACCEPT,
@@ -53,13 +55,20 @@ def check_programs(config: Config, host: Host, findings: Findings) -> None:
         if not isinstance(options, ProcessOptions):
             continue
         path: KeyPath = ("services", name)
-        _check_files(path, options, _user_of(options, config.daemon, host), findings)
+        is_known = not _any_refused(path, _ACCOUNT_KEYS, findings)
+        user = _user_of(options, config.daemon, host) if is_known else None
+        _check_files(path, options, user, findings)
         _check_rights(path, options, config.daemon, host, findings)
         if host.check_accounts:
             _check_accounts(path, options, findings)
         _check_keys(path, service, findings)
-        if isinstance(options, ProgramOptions):
+        if isinstance(options, ProgramOptions) and not _any_refused(path, _ABOUT_SOCKETS, findings):
             _check_sockets(path, service, options, findings)
+
+
+def _any_refused(path: KeyPath, keys: Iterable[str], findings: Findings) -> bool:
+    """Whether one of the keys is faulty: what the others mean with it is not known."""
+    return any(findings.is_refused((*path, key)) for key in keys)
 
 
 def needs_root(options: ProcessOptions, daemon: Daemon) -> bool:
@@ -130,7 +139,7 @@ def _fault_of_rights(place: str, verb: str, user: Identity | str | None) -> str:
     except OSError:
         return ""
     name = user if isinstance(user, str) else user.user
-    is_hidden = place.startswith(_HOMES)
+    is_hidden = f"{place}/".startswith(_HOMES)
     hint = "; ProtectHome= of unpd.service hides what is there from all" if is_hidden else ""
     return f"the user {name} may not {verb} {quoted(place)}, or may not reach it{hint}"
 

@@ -236,6 +236,8 @@ def test_kept_programs(refuse: Refuse, accept: Accept) -> None:
     }.items():
         (refusal,) = refuse(CAT + keys)
         assert sentence in refusal
+    (refusal,) = refuse(f'{CAT}keep = 2\npass = "sytemd"\n')  # and nothing about keep
+    assert "pass: " in refusal
     assert accept(f'{CAT}keep = 64\npass = "systemd"\n').warnings == ()
 
 

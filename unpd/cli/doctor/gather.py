@@ -268,7 +268,7 @@ def _user_of(name: str) -> frozenset[int]:
         return frozenset()
     try:
         return frozenset({privileges.identify(name, None).uid})
-    except KeyError:
+    except (KeyError, UnicodeEncodeError):
         return frozenset()
 
 
