@@ -5,7 +5,6 @@ connection, over real shared memory.
 import contextlib
 import os
 import socket
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import cast
@@ -174,7 +173,7 @@ def test_what_is_reserved_counts_until_it_is_released(scene: Scene) -> None:
     scene.halted.show({COLUMN: Halt.PAUSED})
     assert rated.reserve(16, 9.0) == 0
     scene.halted.show({COLUMN: Halt.REFUSING})
-    assert (rated.reserve(16, 9.0), other.room(9.0)) == (16, sys.maxsize)
+    assert (rated.reserve(16, 9.0), other.room(9.0)) == (1, 1)  # it may end at once
     rated.release()
     scene.halted.show({})
     assert other.room(9.0) == 40

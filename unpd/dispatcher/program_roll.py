@@ -31,6 +31,8 @@ from unpd.worker.ledger import Account, Ledger, ProgramEnd
 
 LINES_PER_S = 20
 """How many lines about programs of one service that failed are logged in a second."""
+MAX_ERRNO = 4095
+"""The largest that the kernel returns (include/linux/err.h)."""
 
 _CAUSES: Mapping[ProgramResult, EndCause] = MappingProxyType(
     {
@@ -192,12 +194,13 @@ def _word(cause: EndCause) -> int:
 
 def failed_step(words: memoryview) -> tuple[StartStep, int] | None:
     """The step of the start of a program that failed, with the errno; None if it has
-    started.
+    started. The words are of a process that may be hostile.
     """
     number = words[Session.FAILED_STEP]
     if not 0 < number <= len(layout.START_STEPS):
         return None
-    return layout.START_STEPS[number - 1], int(words[Session.FAILED_ERRNO])
+    reason = words[Session.FAILED_ERRNO]
+    return layout.START_STEPS[number - 1], reason if reason <= MAX_ERRNO else 0
 
 
 def _result(end: ProcessEnd, *, is_late: bool, has_started: bool) -> ProgramResult:

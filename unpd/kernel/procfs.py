@@ -3,7 +3,8 @@ live, what a process uses, and whether it descends from us.
 
 Owns nothing. Called by the exporter at each scrape, by the master's sweep, by the
 control socket at each connection, and at the end of the master. Calls nothing of unpd.
-Raises nothing for a process that has ended or is hidden.
+Raises nothing for a process that has ended or is hidden. OSError of
+:func:`all_processes` alone, if there is no /proc or no descriptor is left.
 
 Where /proc is mounted with hidepid=invisible (ProtectProc= of systemd.exec(5)), it
 hides the processes of other users, and those of our own user that are not dumpable or
@@ -16,6 +17,7 @@ about 10 us for each process. A zombie that died before it gave up a capability 
 hidden.
 """
 
+import contextlib
 import os
 import resource
 import time
@@ -67,14 +69,17 @@ def possible_children(pid: int) -> list[int] | None:
     """The pids among which the children of the single-threaded process ``pid`` are:
     those that the kernel lists, or else all that we can see.
 
-    None if we cannot see them: ``pid`` has ended, or is hidden and of another user.
+    None if we cannot see them: ``pid`` has ended, or is hidden and of another user; or
+    no descriptor is left.
     """
-    if _stat(pid) is None:
-        return all_processes() if _is_of_our_user(pid) else None
-    try:
-        return _children(pid)
-    except OSError:
-        return all_processes()
+    with contextlib.suppress(OSError):
+        if _stat(pid) is None:
+            return all_processes() if _is_of_our_user(pid) else None
+        try:
+            return _children(pid)
+        except OSError:
+            return all_processes()
+    return None
 
 
 def zombies_among(pids: Iterable[int], parent: int) -> int:
@@ -86,7 +91,7 @@ def zombies_among(pids: Iterable[int], parent: int) -> int:
 
 
 def all_processes() -> list[int]:
-    """The pids of all processes that we can see."""
+    """The pids of all processes that we can see. OSError."""
     return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
 
 
@@ -109,11 +114,12 @@ def living_children(since: int) -> list[int]:
 def _children_of_ours() -> list[int]:
     """Without the kernel's list, those that we can see."""
     own = os.getpid()
-    try:
+    with contextlib.suppress(OSError):
         return _children(own)
-    except OSError:
+    with contextlib.suppress(OSError):
         stats = ((pid, _stat(pid)) for pid in all_processes())
         return [pid for pid, stat in stats if stat is not None and stat.parent == own]
+    return []
 
 
 def may_descend(pid: int, since: int) -> bool:

@@ -2,9 +2,10 @@
 
 To look for them takes about 10 us for each child of the master and of a dispatcher, and
 two dozen commands may ask at a time. So a count is shared by the answers of the next
-moment, as the counts of the scoreboard are (:mod:`unpd.master.counts`), and where there
-are more than MAX_SEARCHED processes the master gives up before it looks at more: the
-exporter counts them all (``unpd_zombies``), and no client waits for it.
+moment, as the counts of the scoreboard are (:mod:`unpd.master.counts`). The master
+gives up at the parent with which there are more than MAX_SEARCHED processes, of which
+it only lists the pids: the exporter counts them all (``unpd_zombies``), and no client
+waits for it.
 
 Owned by the runtime; asked by :mod:`unpd.master.status`. Calls
 :mod:`unpd.metrics.reading`. Raises nothing.
@@ -33,7 +34,7 @@ class Zombies:
 
     def count(self) -> int | None:
         """How many there are now or were shortly before. None where /proc hides them,
-        or where there are too many processes.
+        where there are too many processes, or where no descriptor is left.
         """
         if now() >= self._until:
             began = thread_time()

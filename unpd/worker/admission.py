@@ -178,10 +178,12 @@ class Admission:
         Who takes more than one out of the queue reserves them (:meth:`reserve`).
         """
         halt = self._halted.of(self._column)
-        if halt is not None:
-            return 0 if halt is _PAUSED else _NO_LIMIT
+        if halt is _PAUSED:
+            return 0
         if not self._has_queued:
             return _NO_LIMIT
+        if halt is not None:
+            return 1  # the halt may be over before the client is refused
         self._counts.turn_to(now)
         room = self._clients.room()
         return max(1, room // self._counts.processes) if room > 0 else 0
@@ -191,10 +193,13 @@ class Admission:
         at once. Each counts for ``accept_rate`` from now on, until :meth:`release`.
 
         All processes show what they take before they look, and who then sees too many
-        takes its share alone. So each other process takes at most one too many, unless
-        it is held up in between for longer than two windows of the rate.
+        takes its share alone; or none for a moment, while others still show theirs. So
+        each other process takes at most one too many, unless it is held up in between
+        for longer than two windows of the rate.
         """
-        if wanted <= 1 or not self._reserves or self._halted.of(self._column) is not None:
+        if self._halted.of(self._column) is not None:
+            wanted = min(wanted, 1)
+        if wanted <= 1 or not self._reserves:
             return min(wanted, self.room(now))
         self._counts.turn_to(now)
         window = self._counts.service_window

@@ -16,7 +16,8 @@ from unpd.board.sessions import SessionTable, leave_trace
 from unpd.board.source_lane import SourceLane
 from unpd.board.sources import Shape, create
 from unpd.config.times import ServiceTimes
-from unpd.dispatcher.program_roll import LINES_PER_S, ProgramEnded, ProgramRoll
+from unpd.dispatcher.program_roll import LINES_PER_S, ProgramEnded, ProgramRoll, failed_step
+from unpd.dispatcher.refusal import refusal_of
 from unpd.dispatcher.roll import Began, ProcessEnd
 from unpd.kernel.processes import decode_wait_status
 from unpd.logs import Log
@@ -172,3 +173,14 @@ def logged(ended: ProgramEnded) -> list[str]:
     memory = MemorySink()
     ended.log_death(Log(memory.sink, "info", "text"), None, "so")  # type: ignore[arg-type]
     return list(memory.lines)
+
+
+def test_the_errno_of_a_hostile_process_is_bounded() -> None:
+    """No errno is that large: strerror(3) would raise."""
+    words = SessionTable(1).entry(0)
+    assert failed_step(words) is None
+    words[Session.FAILED_STEP] = 1
+    for told, number in ((2, 2), (4095, 4095), (4096, 0), (1 << 40, 0)):
+        words[Session.FAILED_ERRNO] = told
+        assert failed_step(words) == (layout.START_STEPS[0], number)
+        assert refusal_of((layout.START_STEPS[0], number), None).reason
