@@ -183,6 +183,18 @@ def test_a_directory_that_is_closed_to_the_user_is_a_finding(public: Path) -> No
     assert f"the user nobody may make nothing in {public}/closed" in finding["problem"]
 
 
+def unit_of_nobody(given: Path) -> Unit:
+    """A unit whose user is nobody, and which has this directory."""
+    return Unit(
+        name="x.service",
+        type="notify",
+        kill_mode="mixed",
+        stop_s=15.0,
+        user="nobody",
+        directories=(given,),
+    )
+
+
 @requires_root
 def test_a_start_by_a_unit_is_tried_as_its_user(
     public: Path, monkeypatch: pytest.MonkeyPatch
@@ -194,14 +206,7 @@ def test_a_start_by_a_unit_is_tried_as_its_user(
     public.chmod(0o755)
     config = public / "unpd.toml"
     given, more = public / "given", public / "more"
-    unit = Unit(
-        name="x.service",
-        type="notify",
-        kill_mode="mixed",
-        stop_s=15.0,
-        user="nobody",
-        directories=(given,),
-    )
+    unit = unit_of_nobody(given)
     daemon = f'[daemon]\npid_file = "{given}/unpd.pid"\ncontrol = "{more}/unpd.sock"\n'
     config.write_text(f"{daemon}{ECHO}")
     refused, (sentence,) = as_daemon.starting(unit, config)
@@ -245,14 +250,7 @@ def test_what_is_in_a_directory_of_the_unit_is_looked_at(public: Path) -> None:
     given, config = public / "given", public / "unpd.toml"
     given.mkdir()
     (given / "unpd.log").touch(mode=0o600)
-    unit = Unit(
-        name="x.service",
-        type="notify",
-        kill_mode="mixed",
-        stop_s=15.0,
-        user="nobody",
-        directories=(given,),
-    )
+    unit = unit_of_nobody(given)
     config.write_text(f'[log]\nfile = "{given}/unpd.log"\n{ECHO}')
     assert as_daemon.starting(unit, config) == ((), ())
     account = pwd.getpwnam("nobody")
